@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pinhole camera: intrinsics, projection, rays, and the rotation towards a ray."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import CameraError
+
+__all__ = ["Camera"]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Intrinsics of an undistorted pinhole camera, in pixels of the image given to the tracker.
+
+    The camera frame is OpenCV's (x right, y down, z forward); the centre of the top-left pixel is (0, 0).
+
+    Parameters
+    ----------
+    fx, fy : float
+        Focal lengths, pixels.
+    cx, cy : float
+        Principal point, pixels; it may lie outside the image (a crop of a larger one).
+    width, height : int
+        Size of the image, pixels.
+
+    Raises
+    ------
+    CameraError
+        A value that is not finite, a focal length or size that is not positive.
+    """
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        for name in ("fx", "fy", "cx", "cy"):
+            value = getattr(self, name)
+            try:
+                number = float(value)
+            except (TypeError, ValueError, OverflowError):
+                raise CameraError(f"camera {name} is {value!r}; give a number of pixels") from None
+            if not math.isfinite(number):
+                raise CameraError(f"camera {name} is {number}; give a finite number of pixels")
+            if name in ("fx", "fy") and number <= 0:
+                raise CameraError(f"camera {name} is {number}; a focal length is greater than 0 pixels")
+            object.__setattr__(self, name, number)
+        for name in ("width", "height"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value <= 0:
+                raise CameraError(f"camera {name} is {value!r}; give the image's size, a whole number above 0")
+            object.__setattr__(self, name, int(value))
+
+    @classmethod
+    def from_matrix(cls, matrix: npt.ArrayLike, width: int, height: int) -> Camera:
+        """Camera from a 3×3 matrix ``[[fx, 0, cx], [0, fy, cy], [0, 0, 1]]`` in pixels.
+
+        Raises
+        ------
+        CameraError
+            Another shape, values that are not finite, skew, or a last row other than (0, 0, 1).
+        """
+        try:
+            k = np.asarray(matrix, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise CameraError("camera matrix holds values that are not numbers; give 3×3 numbers") from None
+        if k.shape != (3, 3):
+            raise CameraError(f"camera matrix has shape {k.shape}; give 3×3")
+        if not np.isfinite(k).all():
+            raise CameraError(f"camera matrix holds values that are not finite: {k.tolist()}")
+        if np.abs(k[2] - (0.0, 0.0, 1.0)).max() > 1e-6:
+            raise CameraError(
+                f"last row of the camera matrix is {k[2].tolist()}; divide the matrix to make it [0, 0, 1]"
+            )
+        skew = max(abs(k[0, 1]), abs(k[1, 0]))
+        if skew > 1e-6 * max(abs(k[0, 0]), 1.0):
+            raise CameraError(f"camera matrix has skew {skew:g}; rectify the image first, only 0 is supported")
+        return cls(float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2]), width, height)
+
+    @classmethod
+    def from_fov(cls, degrees_horizontal: float, width: int, height: int) -> Camera:
+        """Camera with square pixels, the principal point in the middle and a horizontal field of view.
+
+        Parameters
+        ----------
+        degrees_horizontal : float
+            Angle between the left and the right edge of the image, degrees, between 0 and 180 (neither included).
+        width, height : int
+            Size of the image, pixels.
+        """
+        if not 0.0 < degrees_horizontal < 180.0:
+            raise CameraError(f"field of view is {degrees_horizontal}°; give degrees between 0 and 180")
+        focal = 0.5 * width / math.tan(0.5 * math.radians(degrees_horizontal))
+        return cls(focal, focal, 0.5 * (width - 1), 0.5 * (height - 1), width, height)
+
+    @property
+    def matrix(self) -> npt.NDArray[np.float64]:
+        """Intrinsics as a 3×3 matrix, pixels."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
+    def project(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Pixels of points in front of the camera.
+
+        Parameters
+        ----------
+        points : (..., 3) array
+            Camera frame, any unit of length; z above 0. A point behind the camera has no image: its pixel is NaN.
+
+        Returns
+        -------
+        (..., 2) array
+            Pixels.
+        """
+        p = np.asarray(points, dtype=np.float64)
+        depth = np.where(p[..., 2] > 0, p[..., 2], np.nan)
+        return np.stack([self.fx * p[..., 0] / depth + self.cx, self.fy * p[..., 1] / depth + self.cy], axis=-1)
+
+    def ray(self, pixels: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Directions of unit length through pixels: (..., 2) pixels to (..., 3) in the camera frame."""
+        p = np.asarray(pixels, dtype=np.float64)
+        x = (p[..., 0] - self.cx) / self.fx
+        y = (p[..., 1] - self.cy) / self.fy
+        rays = np.stack([x, y, np.ones_like(x)], axis=-1)
+        unit: npt.NDArray[np.float64] = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+        return unit
+
+    def rotation_towards(self, pixel: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Smallest rotation that takes the optical axis to the ray through a pixel.
+
+        Parameters
+        ----------
+        pixel : (2,) array
+            Pixel of the image.
+
+        Returns
+        -------
+        (3, 3) array
+            Takes coordinates in a camera that looks along the ray to coordinates in this camera.
+        """
+        x, y, z = self.ray(pixel)
+        # Rodrigues' formula about (0, 0, 1) × ray; z > 0 for every pixel, so 1 + z never vanishes.
+        k = 1.0 / (1.0 + z)
+        return np.array([[1.0 - k * x * x, -k * x * y, x], [-k * x * y, 1.0 - k * y * y, y], [-x, -y, z]])

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages in a row, for one region of one image: prior, mesh, decoding, registration."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .bundle import Bundle
+from .camera import Camera
+from .errors import BundleError
+from .heatmaps import decode
+from .network import MeshOutput, MeshStage, PriorStage
+from .registration import Registrar
+from .registration.checks import MIN_JOINTS, MIN_SCORE
+from .results import Hand, StageTimes
+from .silhouette import contour, cut
+from .view import View, Viewer
+
+__all__ = ["Pipeline"]
+
+_Image = npt.NDArray[np.uint8]
+
+
+class _Cues(NamedTuple):
+    """Refined 2D cues in pixels of the image; `marks` tells which points of the outline a border cuts."""
+
+    keypoints: npt.NDArray[np.float64]
+    scores: npt.NDArray[np.float64]
+    outline: npt.NDArray[np.float32] | None
+    marks: npt.NDArray[np.bool_] | None
+
+
+class Pipeline:
+    """The stages of one bundle, set up once.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The model.
+    threads : int
+        Threads inside a stage.
+    hand_scale : (float, float)
+        Mean and standard deviation of the hand's size as a multiple of the network's.
+    solver : str
+        Of the registration.
+
+    Attributes
+    ----------
+    viewer : Viewer
+        The first half: a region's `View`.
+    faces : dict
+        Triangles by side, (F, 3) int32, counter-clockwise seen from outside.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int, hand_scale: tuple[float, float], solver: str) -> None:
+        prior = PriorStage(bundle, threads)
+        self.viewer = Viewer(prior)
+        self._bundle, self._size = bundle, prior.size
+        self._mesh = MeshStage(bundle, prior, threads)
+        self._registrar = Registrar(hand_scale, solver)
+        self._regressor = bundle.topology.joint_regressor.astype(np.float64)
+        right = bundle.topology.faces
+        left = np.ascontiguousarray(right[:, ::-1])
+        left.setflags(write=False)
+        self.faces: dict[str, npt.NDArray[np.int32]] = {"right": right, "left": left}
+
+    def hand(self, image: _Image, view: View, camera: Camera, metric: bool) -> Hand:
+        """Run the stages after the prior on what it saw.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8
+            The image that the view is of.
+        view : View
+            A region with a hand in it.
+        camera : Camera
+            Of the image.
+        metric : bool
+            Whether the camera is known and not assumed.
+
+        Raises
+        ------
+        BundleError
+            The network gives values that are not finite.
+        InputError
+            The registration refuses the network's mesh as no hand.
+        """
+        start = perf_counter()
+        output = self._mesh(view.prior)
+        meshed = perf_counter()
+        cues = self._decode(image, view, output)
+        vertices = view.roi.to_camera(output.vertices, camera)
+        joints = self._regressor @ vertices
+        root = joints[self._bundle.root_joint].copy()
+        if not np.isfinite(root).all():
+            raise BundleError(f"mesh.onnx of {self._bundle.source} gives values that are not finite; export it again")
+        vertices -= root
+        joints -= root
+        decoded = perf_counter()
+        # The registration wants a few joints to rely on; where none stands out, all count alike.
+        few = (cues.scores >= MIN_SCORE).sum() < MIN_JOINTS
+        weights = np.maximum(cues.scores, MIN_SCORE) if few else cues.scores
+        fit = self._registrar(
+            vertices, joints, cues.keypoints, weights, cues.outline, camera, cut=cues.marks, metric=metric
+        )
+        done = perf_counter()
+        side: Literal["left", "right"] = "left" if view.roi.mirrored else "right"
+        return Hand(
+            vertices=(fit.scale * vertices + fit.translation).astype(np.float32),
+            joints=(fit.scale * joints + fit.translation).astype(np.float32),
+            keypoints=cues.keypoints.astype(np.float32),
+            keypoint_scores=cues.scores.astype(np.float32),
+            silhouette=cues.outline,
+            translation=fit.translation,
+            scale=fit.scale,
+            handedness=side,
+            handedness_score=view.right if side == "right" else 1.0 - view.right,
+            score=view.presence,
+            registration=fit,
+            roi=view.roi,
+            camera=camera,
+            faces=self.faces[side],
+            times=StageTimes(
+                crop=view.crop_ms,
+                prior=view.prior_ms,
+                mesh=1e3 * (meshed - start),
+                decode=1e3 * (decoded - meshed),
+                registration=1e3 * (done - decoded),
+            ),
+        )
+
+    def _decode(self, image: _Image, view: View, output: MeshOutput) -> _Cues:
+        S = self._size
+        crop_points, scores = decode(output.heatmaps, S)
+        keypoints = view.roi.to_image(crop_points, S)
+        crop_outline = contour(output.silhouette, S)
+        if crop_outline is None:
+            return _Cues(keypoints, scores, None, None)
+        outline = view.roi.to_image(crop_outline, S).astype(np.float32)
+        marks = cut(crop_outline, outline, S, image.shape[1], image.shape[0])
+        return _Cues(keypoints, scores, outline, marks)

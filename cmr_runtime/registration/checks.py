@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a registration accepts: shapes, finite values, plausible sizes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..camera import Camera
+
+__all__ = ["MIN_JOINTS", "MIN_SCORE", "Inputs", "check_camera", "check_inputs", "check_prior", "extent"]
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+MIN_SCORE = 0.1
+"""Joints of a lower score are left out (Chen et al.'s implementation does the same)."""
+
+MIN_JOINTS = 4
+"""Fewest joints that give a position with something to spare."""
+
+MAX_PIXEL = 1e6
+MIN_FOCAL, MAX_CAMERA = 1e-3, 1e7
+MIN_SPAN, MAX_SPAN = 0.005, 1.0
+
+
+class Inputs(NamedTuple):
+    """Checked inputs, in double precision."""
+
+    vertices: FloatArray
+    joints: FloatArray
+    keypoints: FloatArray
+    scores: FloatArray
+    used: BoolArray
+    contour: FloatArray | None
+    cut: BoolArray | None
+
+
+def check_prior(mean: float, spread: float) -> tuple[float, float]:
+    """Return a scale prior that the solvers can work with."""
+    mean, spread = float(mean), float(spread)
+    if not (math.isfinite(mean) and 0.1 <= mean <= 10.0):
+        raise InputError(f"the mean of scale_prior is {mean}, expected 0.1 to 10 (hand over mesh)")
+    if not (math.isfinite(spread) and 0.0 <= spread <= 0.3 * mean):
+        raise InputError(
+            f"the spread of scale_prior is {spread}, expected 0 to {0.3 * mean:g} (0.3 times the mean); "
+            "images do not tell scale, give a prior that does"
+        )
+    return mean, max(spread, 1e-4 * mean)
+
+
+def check_camera(camera: Camera) -> tuple[FloatArray, FloatArray]:
+    """Return focal lengths (2, 1) and principal point (2,) in pixels, of a size that single steps can square."""
+    focal, centre = np.array([[camera.fx], [camera.fy]]), np.array([camera.cx, camera.cy])
+    if not (focal.min() >= MIN_FOCAL and focal.max() <= MAX_CAMERA and np.abs(centre).max() <= MAX_CAMERA):
+        raise InputError(
+            f"the camera has focal lengths {camera.fx:g}, {camera.fy:g} and centre {camera.cx:g}, {camera.cy:g}, "
+            f"expected focal lengths of {MIN_FOCAL:g} to {MAX_CAMERA:g} pixels and a centre within {MAX_CAMERA:g}; "
+            "give intrinsics in pixels"
+        )
+    return focal, centre
+
+
+def check_inputs(vertices: Any, joints: Any, keypoints: Any, scores: Any, silhouette: Any, cut: Any) -> Inputs:
+    """Return checked inputs; raise InputError for those that no position can come from."""
+    V = _numbers("vertices", vertices, 3, MAX_SPAN, "root-relative metres (not millimetres)")
+    J = _numbers("joints", joints, 3, MAX_SPAN, "root-relative metres (not millimetres)")
+    K = _numbers("keypoints", keypoints, 2, MAX_PIXEL, "pixels")
+    W = _numbers("scores", scores, None, 1.0 + 1e-6, "probabilities")
+    if K.shape[0] != J.shape[0] or W.shape != (J.shape[0],):
+        raise InputError(
+            f"joints {J.shape}, keypoints {K.shape} and scores {W.shape} do not agree; expected (J, 3), (J, 2) and (J,)"
+        )
+    used = W >= MIN_SCORE  # a negative score is as good as none
+    count = int(used.sum())
+    if count < MIN_JOINTS:
+        raise InputError(
+            f"{count} of {W.size} joints have a score of at least {MIN_SCORE}, expected {MIN_JOINTS} or more; "
+            "check whether the image shows a hand"
+        )
+    span = extent(J)
+    if span < MIN_SPAN:
+        raise InputError(
+            f"joints span {span:g} m, expected at least {MIN_SPAN} m; give root-relative metres of a whole hand"
+        )
+    if silhouette is None:
+        if cut is not None:
+            raise InputError("cut is given without a silhouette; leave it out, or give the contour that it marks")
+        return Inputs(V, J, K, W, used, None, None)
+    contour = _numbers("silhouette", silhouette, 2, MAX_PIXEL, "pixels")
+    marks = None
+    if cut is not None:
+        marks = np.asarray(cut)
+        if marks.dtype != np.bool_ or marks.shape != contour.shape[:1]:
+            raise InputError(
+                f"cut is {marks.dtype} {marks.shape}, expected bool {contour.shape[:1]}: one mark per contour point"
+            )
+    return Inputs(V, J, K, W, used, contour, marks)
+
+
+def extent(points: FloatArray) -> float:
+    """Longest side of the box around points (n, d)."""
+    return float((points.max(axis=0) - points.min(axis=0)).max())
+
+
+def _numbers(name: str, values: Any, columns: int | None, limit: float, mend: str) -> FloatArray:
+    """Return finite values of magnitude up to `limit`, in rows of `columns`, or (None) in one row."""
+    expected = "(n,)" if columns is None else f"(n, {columns})"
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is no array of numbers; give shape {expected}") from None
+    if columns is not None and array.size == 0 and array.ndim <= 2:
+        array = array.reshape(0, columns)
+    if array.ndim != (1 if columns is None else 2) or (columns is not None and array.shape[1] != columns):
+        raise InputError(f"{name} has shape {array.shape}, expected {expected}")
+    peak = float(np.abs(array).max(initial=0.0))
+    if not math.isfinite(peak):
+        raise InputError(f"{name} holds NaN or infinite values; give such joints a score of 0 and any finite position")
+    if peak > limit:
+        raise InputError(f"{name} reaches a magnitude of {peak:g}, expected at most {limit:g}; give {mend}")
+    return array

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small symmetric positive definite systems, straight from LAPACK.
+
+For four unknowns NumPy's wrappers cost ten times the work itself. SciPy is no dependency of its own: OSQP needs it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg.lapack import dposv, dpotrf, dtrtri
+
+__all__ = ["inverse", "inverse_factor", "solve"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def solve(P: FloatArray, b: FloatArray) -> FloatArray:
+    """Return x with P x = b; raise `numpy.linalg.LinAlgError` where P is not positive definite."""
+    _, x, failed = dposv(P, b)
+    if failed:
+        raise np.linalg.LinAlgError("not positive definite")
+    solution: FloatArray = x
+    return solution
+
+
+def inverse_factor(P: FloatArray) -> FloatArray:
+    """Return L⁻¹ with P = L Lᵀ, lower triangular; raise `numpy.linalg.LinAlgError` as `solve` does."""
+    factor, failed = dpotrf(P, lower=1, clean=1)
+    if not failed:
+        factor, failed = dtrtri(factor, lower=1)
+    if failed:
+        raise np.linalg.LinAlgError("not positive definite")
+    result: FloatArray = factor
+    return result
+
+
+def inverse(P: FloatArray) -> FloatArray:
+    """Return P⁻¹; raise `numpy.linalg.LinAlgError` as `solve` does."""
+    factor = inverse_factor(P)
+    result: FloatArray = factor.T @ factor
+    return result

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a root-relative hand and what the image shows of it to a position in the camera.
+
+1. 2D term alone: a closed-form start, then rounds of weighting and solving.
+2. 1D term alone, from there, if a silhouette gives enough extents.
+3. Both, blended (see `blend`), by the quadratic program with bounds on depth and scale.
+
+After Chen et al., CVPR 2021 (arXiv 2103.02845, section 3.3), who solve both terms with a general non-linear solver.
+
+Reprojection does not change when hand and distance grow together, so nothing in the image moves the scale: it stays at
+the prior's mean unless depth is on its bound, and the prior's spread enters the uncertainty of the depth.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from . import blend as blending
+from .checks import Inputs, check_camera, check_inputs, check_prior, extent
+from .extents import contour_extents, roughness
+from .linalg import inverse, solve
+from .problem import Quadratic, starting_point
+from .result import Registration
+from .solvers import SINGULAR, Solver, make_solver
+from .terms import DILATION, JITTER_DILATION, SIGMA_1D, SIGMA_2D, ExtentTerm, JointTerm, Term
+
+if TYPE_CHECKING:
+    from ..camera import Camera
+
+__all__ = ["DEPTH_BOUNDS", "MIN_EXTENTS", "Registrar"]
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+DEPTH_BOUNDS = (0.05, 3.0)
+"""Depth of the root in metres. The reference takes 0.05 to 2 or 0.3 to 2; an arm is 0.8 long, a selfie stick 1.5."""
+
+NEAR = 0.02
+"""Every point of the hand stays at least this far in front of the camera, in metres."""
+
+SPREADS = 3.0
+"""The scale stays within this many spreads of the prior's mean."""
+
+MIN_EXTENTS = 6
+"""Fewest extents that make a 1D term: half of them determine the position."""
+
+DAMPING = 1e-2
+"""Weight, in 1/m², that keeps a translation that nothing else determines near its last value (a spread of 10 m)."""
+
+MODEL_SIDE, MODEL_DEPTH = 0.002, 0.01
+"""Deviation that errors of the mesh add, unseen by the residuals: sideways in metres, and as a share of depth."""
+
+ROUNDS_2D, ROUNDS_1D = 6, 4
+SETTLED = 1e-4
+"""Rounds end when no axis moved by more than this, in metres."""
+
+
+class Registrar:
+    """Registration with a solver that is set up once. One object serves one thread.
+
+    Each result depends on the inputs of its call alone, not on calls before it.
+
+    Parameters
+    ----------
+    scale_prior : (float, float)
+        Mean and standard deviation of the hand's size over the mesh's. A spread of 0 states that the scale is known.
+    solver : str
+        "osqp", or any that qpsolvers finds installed ("daqp", "quadprog", …).
+    blend : {"covariance", "paper"}
+        How the 2D and the 1D term make one position, see `cmr_runtime.registration.blend`.
+    depth_bounds : (float, float)
+        Smallest and largest depth of the root, in metres.
+
+    Examples
+    --------
+    >>> registrar = Registrar(scale_prior=(1.0, 0.08))
+    >>> result = registrar(vertices, joints, keypoints, scores, contour, camera)  # doctest: +SKIP
+    >>> camera_space = result.scale * vertices + result.translation  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        scale_prior: tuple[float, float] = (1.0, 0.08),
+        solver: str = "osqp",
+        *,
+        blend: str = "covariance",
+        depth_bounds: tuple[float, float] = DEPTH_BOUNDS,
+    ) -> None:
+        if blend not in blending.BLENDS:
+            raise InputError(f"blend={blend!r} is unknown, expected one of {blending.BLENDS}")
+        nearest, farthest = (float(value) for value in depth_bounds)
+        if not 0.0 < nearest < farthest < math.inf:
+            raise InputError(f"depth_bounds={depth_bounds} m, expected 0 < smallest < largest")
+        self._mean, self._spread = check_prior(*scale_prior)
+        self._blend = blend
+        self._depth_bounds = (nearest, farthest)
+        self._solver: Solver = make_solver(solver)
+        information = self._spread**-2
+        self._damping = np.array([DAMPING, DAMPING, DAMPING, 0.0])
+        self._prior = Quadratic(
+            np.diag([DAMPING, DAMPING, DAMPING, information]), np.array([0.0, 0.0, 0.0, -self._mean * information])
+        )
+        self._lower = np.zeros(2)
+        self._upper = np.zeros(2)
+
+    def __call__(
+        self,
+        vertices: npt.ArrayLike,
+        joints: npt.ArrayLike,
+        keypoints: npt.ArrayLike,
+        scores: npt.ArrayLike,
+        silhouette: npt.ArrayLike | None,
+        camera: Camera,
+        cut: npt.ArrayLike | None = None,
+        metric: bool = True,
+    ) -> Registration:
+        """Register one hand; see `cmr_runtime.registration.register`."""
+        inputs = check_inputs(vertices, joints, keypoints, scores, silhouette, cut)
+        try:
+            return self._register(inputs, camera, bool(metric))
+        except np.linalg.LinAlgError:
+            raise InputError(SINGULAR) from None
+
+    def _register(self, inputs: Inputs, camera: Camera, metric: bool) -> Registration:
+        focal, centre = check_camera(camera)
+        self._set_bounds(inputs)
+
+        used = inputs.used
+        points = np.ascontiguousarray(inputs.joints[used].T)
+        seen = (inputs.keypoints[used] - centre).T
+        scores_used = np.minimum(inputs.scores[used], 1.0)
+        x = self._clip(starting_point(points, seen, scores_used, focal, self._mean))
+        hand_px = self._hand_px(inputs.joints, x, focal)
+
+        joint_term = JointTerm(points, seen, scores_used, focal, SIGMA_2D * hand_px)
+        extent_term = self._extent_term(inputs, focal, centre, hand_px)
+        x_2d, quadratic = self._settle(joint_term, x, ROUNDS_2D)
+        gap, weight = math.nan, 0.0
+        if extent_term is None:
+            x = self._solve(quadratic, x_2d)
+        else:
+            x_1d, quadratic_1d = self._settle(extent_term, x_2d, ROUNDS_1D)
+            gap = float(np.linalg.norm(x_1d[:3] - x_2d[:3]))
+            if self._blend == "paper":
+                weight = blending.paper_weight(gap)
+                x = (1.0 - weight) * self._solve(quadratic, x_2d) + weight * self._solve(quadratic_1d, x_1d)
+                quadratic = Quadratic(
+                    (1.0 - weight) * quadratic.P + weight * quadratic_1d.P,
+                    (1.0 - weight) * quadratic.q + weight * quadratic_1d.q,
+                )
+            else:
+                x = blending.weighted_mean(x_2d, quadratic.P, x_1d, quadratic_1d.P)
+                joint_term.freeze()
+                extent_term.freeze()
+                quadratic, quadratic_1d = joint_term.linearise(x), extent_term.linearise(x)
+                weight = blending.information_share(quadratic.P, quadratic_1d.P)
+                quadratic = Quadratic(quadratic.P + quadratic_1d.P, quadratic.q + quadratic_1d.q)
+                x = self._solve(quadratic, x)
+            extent_term.measure(x)
+        joint_term.measure(x)
+        sigma = self._sigma(quadratic, float(x[2]))
+        if not (np.isfinite(x).all() and np.isfinite(sigma).all()):
+            raise InputError(SINGULAR)
+
+        inliers = np.zeros(used.size, dtype=np.bool_)
+        inliers[used] = joint_term.inliers
+        limited = (x[2:] <= self._lower + 1e-6) | (x[2:] >= self._upper - 1e-6)
+        return Registration(
+            translation=x[:3].copy(),
+            scale=float(x[3]),
+            residual_2d=joint_term.rms,
+            residual_1d=math.nan if extent_term is None else extent_term.rms,
+            inliers=inliers,
+            gap=gap,
+            weight_1d=weight,
+            sigma=sigma,
+            bounds_active=bool(limited.any()),
+            metric=metric,
+        )
+
+    def _set_bounds(self, inputs: Inputs) -> None:
+        behind = -min(float(inputs.vertices[:, 2].min(initial=0.0)), float(inputs.joints[:, 2].min()))
+        nearest, farthest = self._depth_bounds
+        reach = SPREADS * self._spread
+        self._lower[:] = max(nearest, NEAR + behind * (self._mean + reach)), self._mean - reach
+        self._upper[:] = max(farthest, self._lower[0] + NEAR), self._mean + reach
+
+    def _clip(self, x: FloatArray) -> FloatArray:
+        x[2:] = np.clip(x[2:], self._lower, self._upper)
+        return x
+
+    def _hand_px(self, joints: FloatArray, x: FloatArray, focal: FloatArray) -> float:
+        """Length of the hand's joints in pixels if they were seen side on."""
+        return max(float(focal.mean()) * extent(joints) * self._mean / float(x[2]), 1.0)
+
+    def _extent_term(self, inputs: Inputs, focal: FloatArray, centre: FloatArray, hand_px: float) -> ExtentTerm | None:
+        if inputs.contour is None or len(inputs.contour) < 3 or len(inputs.vertices) < 3:
+            return None
+        values, usable = contour_extents(inputs.contour - centre, inputs.cut)
+        if int(usable.sum()) < MIN_EXTENTS:
+            return None
+        vertices = np.ascontiguousarray(inputs.vertices.T)
+        dilation = math.hypot(DILATION * hand_px, JITTER_DILATION * roughness(inputs.contour))
+        return ExtentTerm(vertices, values, usable, focal, SIGMA_1D * hand_px, dilation)
+
+    def _settle(self, term: Term, x: FloatArray, rounds: int) -> tuple[FloatArray, Quadratic]:
+        """Linearise and solve until the placement settles; return it and the last quadratic."""
+        for _ in range(rounds):
+            quadratic = term.linearise(x)
+            last, x = x, self._step(quadratic, x)
+            if np.abs(x - last).max() < SETTLED:
+                break
+        return x, quadratic
+
+    def _with_prior(self, term: Quadratic, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """P and q of a term with the prior of the scale and the damping towards x."""
+        return term.P + self._prior.P, term.q + self._prior.q - self._damping * x
+
+    def _step(self, term: Quadratic, x: FloatArray) -> FloatArray:
+        """Minimise a term with the prior: in closed form, or by the solver where that leaves the bounds."""
+        P, q = self._with_prior(term, x)
+        y = solve(P, -q)
+        if self._lower[0] <= y[2] <= self._upper[0] and self._lower[1] <= y[3] <= self._upper[1]:
+            return y
+        return self._solve(term, x)
+
+    def _solve(self, term: Quadratic, x: FloatArray) -> FloatArray:
+        P, q = self._with_prior(term, x)
+        return self._clip(self._solver.solve(P, q, self._lower, self._upper))
+
+    def _sigma(self, term: Quadratic, depth: float) -> FloatArray:
+        variance = np.diag(inverse(term.P + self._prior.P))[:3]
+        sigma: FloatArray = np.sqrt(variance + np.square(np.array([MODEL_SIDE, MODEL_SIDE, MODEL_DEPTH * depth])))
+        return sigma

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a tracker returns: one frozen value per hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .camera import Camera
+from .roi import Roi
+
+if TYPE_CHECKING:
+    from .registration import Registration
+
+__all__ = ["Hand", "StageTimes"]
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """Time that each stage took for one hand, milliseconds."""
+
+    crop: float
+    prior: float
+    mesh: float
+    decode: float
+    registration: float
+
+    @property
+    def total(self) -> float:
+        """Sum of the stages, milliseconds."""
+        return self.crop + self.prior + self.mesh + self.decode + self.registration
+
+
+@dataclass(frozen=True, eq=False)
+class Hand:
+    """One hand in one image.
+
+    Attributes
+    ----------
+    vertices, joints : (V, 3), (21, 3) float32
+        Metres, camera frame (x right, y down, z forward).
+    keypoints : (21, 2) float32
+        Joints in the image as the network sees them (not the projected mesh), pixels of the image given.
+    keypoint_scores : (21,) float32
+        0 to 1.
+    silhouette : (N, 2) float32, or None
+        Outer contour, pixels of the image given; None if no region was large enough.
+    translation : (3,) float64
+        Position of the root joint (the middle finger's knuckle), metres, camera frame.
+    scale : float
+        Factor by which the network's hand was enlarged.
+    handedness : "left" or "right"
+    handedness_score : float
+        Probability of that side, 0 to 1.
+    score : float
+        Probability that there is a hand, 0 to 1.
+    registration : Registration
+        How well mesh and image agree, and whether the depth is metric.
+    roi : Roi
+        The region that the network saw.
+    camera : Camera
+        The camera used; the default one if none was given.
+    faces : (F, 3) int32
+        Triangles, counter-clockwise seen from outside, for this side of the body.
+    times : StageTimes
+    """
+
+    vertices: npt.NDArray[np.float32] = field(repr=False)
+    joints: npt.NDArray[np.float32] = field(repr=False)
+    keypoints: npt.NDArray[np.float32] = field(repr=False)
+    keypoint_scores: npt.NDArray[np.float32] = field(repr=False)
+    silhouette: npt.NDArray[np.float32] | None = field(repr=False)
+    translation: npt.NDArray[np.float64]
+    scale: float
+    handedness: Literal["left", "right"]
+    handedness_score: float
+    score: float
+    registration: Registration = field(repr=False)
+    roi: Roi
+    camera: Camera = field(repr=False)
+    faces: npt.NDArray[np.int32] = field(repr=False)
+    times: StageTimes = field(repr=False)
+
+    @property
+    def vertices_root(self) -> npt.NDArray[np.float32]:
+        """Mesh, (V, 3) metres, relative to the root joint, axes of the camera."""
+        return self.vertices - self.translation.astype(np.float32)
+
+    @property
+    def joints_root(self) -> npt.NDArray[np.float32]:
+        """Joints, (21, 3) metres, relative to the root joint, axes of the camera."""
+        return self.joints - self.translation.astype(np.float32)
+
+    def to_dict(self, mesh: bool = False) -> dict[str, Any]:
+        """Plain numbers, lists and text, fit for JSON (what is not a number becomes None).
+
+        Parameters
+        ----------
+        mesh : bool
+            Also the vertices, which take most of the space; the faces are `tracker.faces`.
+        """
+        record: dict[str, Any] = {
+            "handedness": self.handedness,
+            "handedness_score": self.handedness_score,
+            "score": self.score,
+            "translation_m": self.translation,
+            "scale": self.scale,
+            "joints_m": self.joints,
+            "keypoints_px": self.keypoints,
+            "keypoint_scores": self.keypoint_scores,
+            "silhouette_px": self.silhouette,
+            "registration": dataclasses.asdict(self.registration),
+            "roi": dataclasses.asdict(self.roi),
+            "camera": dataclasses.asdict(self.camera),
+            "times_ms": dataclasses.asdict(self.times),
+        }
+        if mesh:
+            record["vertices_m"] = self.vertices
+        plain: dict[str, Any] = _plain(record)
+        return plain
+
+    def draw(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Draw mesh, contour and skeleton on a copy of the image, (H, W, 3) uint8 RGB."""
+        from .draw import draw_hands
+
+        return draw_hands(image, [self])
+
+    def to_mesh(self, path: str | os.PathLike[str]) -> None:
+        """Write the mesh as a binary PLY file: metres, camera frame."""
+        from .mesh_io import write_ply
+
+        write_ply(path, self.vertices, self.faces)
+
+
+def _plain(value: Any) -> Any:
+    """Return the value in JSON's types; floats rounded to a tenth of a micrometre or of a millionth."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float):
+        return round(value, 7) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A square region of the image: crop it for the network, map points back, turn meshes back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .camera import Camera
+from .errors import InputError
+
+__all__ = ["Roi"]
+
+# Image pixels per crop pixel above which bilinear sampling skips pixels, so that the image is averaged down first.
+_ALIASING = 2.0
+
+
+@dataclass(frozen=True)
+class Roi:
+    """A square in the image, possibly turned, mirrored, or partly outside the image.
+
+    Attributes
+    ----------
+    cx, cy : float
+        Centre, pixels (the centre of the top-left pixel is (0, 0)).
+    size : float
+        Side, pixels.
+    angle : float
+        Turn of the crop's x axis from the image's x axis towards its y axis (clockwise as seen), radians.
+    mirrored : bool
+        The crop shows the square mirrored left to right, so that a left hand looks like a right one.
+    """
+
+    cx: float
+    cy: float
+    size: float
+    angle: float = 0.0
+    mirrored: bool = False
+
+    def __post_init__(self) -> None:
+        values = (self.cx, self.cy, self.size, self.angle)
+        if not all(math.isfinite(value) for value in values):
+            raise InputError(f"box (cx, cy, size, angle) is {values}; give finite numbers")
+        if self.size <= 0:
+            raise InputError(f"box has size {self.size}; give more than 0 pixels")
+
+    @classmethod
+    def from_box(cls, box: Sequence[float] | npt.NDArray[np.generic]) -> Roi:
+        """Region of a box (x0, y0, x1, y1), edges in pixels as in array slices: (0, 0, W, H) is the whole image.
+
+        A box that is not square becomes the smallest square around it with the same centre.
+
+        Raises
+        ------
+        InputError
+            Not four finite numbers, or x1 ≤ x0 or y1 ≤ y0.
+        """
+        try:
+            x0, y0, x1, y1 = (float(value) for value in box)
+        except (TypeError, ValueError):
+            raise InputError(f"box is {box!r}; give four numbers (x0, y0, x1, y1)") from None
+        if not all(math.isfinite(value) for value in (x0, y0, x1, y1)):
+            raise InputError(f"box is {(x0, y0, x1, y1)}; give finite numbers")
+        if x1 <= x0 or y1 <= y0:
+            raise InputError(f"box {(x0, y0, x1, y1)} is empty; x1 must exceed x0, and y1 must exceed y0")
+        return cls(0.5 * (x0 + x1) - 0.5, 0.5 * (y0 + y1) - 0.5, max(x1 - x0, y1 - y0))
+
+    @classmethod
+    def around(cls, points: npt.ArrayLike, scale: float, angle: float = 0.0, mirrored: bool = False) -> Roi:
+        """Square around points.
+
+        Parameters
+        ----------
+        points : (N, 2) array
+            Pixels of the image.
+        scale : float
+            Side of the square as a multiple of the larger side of the points' bounding box.
+        angle : float
+            Turn of the square, radians; the bounding box is taken along its axes.
+        mirrored : bool
+            Carried over to the region.
+        """
+        p = np.asarray(points, dtype=np.float64)
+        turn = _turn(angle)
+        along = p @ turn
+        low, high = along.min(axis=0), along.max(axis=0)
+        cx, cy = turn @ (0.5 * (low + high))
+        return cls(float(cx), float(cy), float(scale * max(float((high - low).max()), 1.0)), angle, mirrored)
+
+    def flipped(self) -> Roi:
+        """Return the same square, seen in a mirror (or no longer so)."""
+        return replace(self, mirrored=not self.mirrored)
+
+    def matrix(self, S: int) -> npt.NDArray[np.float64]:
+        """Affine map, (2, 3), from image pixels to pixels of the S × S crop."""
+        inverse = self._to_image(S)
+        linear = np.linalg.inv(inverse[:, :2])
+        return np.column_stack([linear, -linear @ inverse[:, 2]])
+
+    def crop(self, image: npt.NDArray[np.uint8], S: int) -> npt.NDArray[np.uint8]:
+        """Sample the region.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8
+            Any channel order.
+        S : int
+            Side of the crop, pixels.
+
+        Returns
+        -------
+        (S, S, 3) uint8
+            Bilinear, averaged first where the crop is much coarser than the image; black outside the image.
+        """
+        matrix, source = self.matrix(S), image
+        ratio = self.size / S
+        if ratio > _ALIASING:
+            source, shift = self._reduced(image, ratio)
+            if source.size == 0:
+                return np.zeros((S, S, 3), np.uint8)
+            matrix = matrix @ shift
+        # OpenCV's sampler has 1/32 pixel steps; that is far below what the network resolves.
+        crop = cv2.warpAffine(source, matrix, (S, S), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        return cast("npt.NDArray[np.uint8]", crop)
+
+    def to_image(self, points: npt.ArrayLike, S: int) -> npt.NDArray[np.float64]:
+        """Pixels of the image for pixels (N, 2) of the S × S crop."""
+        m = self._to_image(S)
+        mapped: npt.NDArray[np.float64] = np.asarray(points, dtype=np.float64) @ m[:, :2].T + m[:, 2]
+        return mapped
+
+    def rotation(self, camera: Camera) -> npt.NDArray[np.float64]:
+        """Rotation, (3, 3), from the crop camera's frame to the camera's: along the ray through the centre, and turned.
+
+        Mirroring is not part of it: negate x first (`to_camera` does).
+        """
+        turn = np.eye(3)
+        turn[:2, :2] = _turn(self.angle)
+        rotation: npt.NDArray[np.float64] = camera.rotation_towards((self.cx, self.cy)) @ turn
+        return rotation
+
+    def to_camera(self, points: npt.ArrayLike, camera: Camera) -> npt.NDArray[np.float64]:
+        """Points (N, 3) relative to the hand's root, from the crop camera's frame to the camera's, unmirrored."""
+        rotation = self.rotation(camera)
+        if self.mirrored:
+            rotation[:, 0] *= -1.0
+        turned: npt.NDArray[np.float64] = np.asarray(points, dtype=np.float64) @ rotation.T
+        return turned
+
+    def overlap(self, other: Roi) -> float:
+        """Intersection over union of the two squares with their turns left out, 0 to 1."""
+        shared = 1.0
+        for a, b in ((self.cx, other.cx), (self.cy, other.cy)):
+            shared *= max(0.0, 0.5 * (self.size + other.size) - max(abs(a - b), 0.5 * abs(self.size - other.size)))
+        return shared / (self.size**2 + other.size**2 - shared)
+
+    def _to_image(self, S: int) -> npt.NDArray[np.float64]:
+        linear = _turn(self.angle) * (self.size / S)
+        if self.mirrored:
+            linear[:, 0] *= -1.0
+        centre = 0.5 * (S - 1)
+        return np.column_stack([linear, np.array([self.cx, self.cy]) - linear @ (centre, centre)])
+
+    def _reduced(
+        self, image: npt.NDArray[np.uint8], ratio: float
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+        """Average down the part of the image that the region touches; also the map, (3, 3), back to the image."""
+        reach = 0.5 * self.size * (abs(math.cos(self.angle)) + abs(math.sin(self.angle))) + ratio
+        height, width = image.shape[:2]
+        x0, x1 = (int(np.clip(v, 0, width)) for v in (math.floor(self.cx - reach), math.ceil(self.cx + reach) + 1))
+        y0, y1 = (int(np.clip(v, 0, height)) for v in (math.floor(self.cy - reach), math.ceil(self.cy + reach) + 1))
+        part = image[y0:y1, x0:x1]
+        back = np.eye(3)
+        if part.size == 0:
+            return part, back
+        size = (max(1, round((x1 - x0) / ratio)), max(1, round((y1 - y0) / ratio)))
+        small = cast("npt.NDArray[np.uint8]", cv2.resize(part, size, interpolation=cv2.INTER_AREA))
+        for axis, (low, whole, less) in enumerate(((x0, x1 - x0, size[0]), (y0, y1 - y0, size[1]))):
+            back[axis, axis] = whole / less
+            back[axis, 2] = 0.5 * whole / less - 0.5 + low
+        return small, back
+
+
+def _turn(angle: float) -> npt.NDArray[np.float64]:
+    c, s = math.cos(angle), math.sin(angle)
+    return np.array([[c, -s], [s, c]])

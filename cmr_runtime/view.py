@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the prior stage sees in a region of the image, shown to it as a right hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from time import perf_counter
+
+import numpy as np
+import numpy.typing as npt
+
+from .heatmaps import decode
+from .network import PriorOutput, PriorStage
+from .roi import Roi
+
+__all__ = ["View", "Viewer"]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A region and what the prior stage says about it.
+
+    Attributes
+    ----------
+    roi : Roi
+        The region, mirrored or not.
+    prior : PriorOutput
+        In the crop of the region.
+    size : int
+        Side of that crop, pixels.
+    crop_ms, prior_ms : float
+        Time spent, milliseconds.
+    """
+
+    roi: Roi
+    prior: PriorOutput
+    size: int
+    crop_ms: float
+    prior_ms: float
+
+    @property
+    def presence(self) -> float:
+        """Probability that there is a hand."""
+        return self.prior.presence
+
+    @property
+    def right(self) -> float:
+        """Probability that the hand in the image (not in a mirrored crop) is a right one."""
+        return 1.0 - self.prior.right if self.roi.mirrored else self.prior.right
+
+    @cached_property
+    def keypoints(self) -> npt.NDArray[np.float64]:
+        """Joints, (21, 2), as the prior's heat maps have them, pixels of the image."""
+        return self.roi.to_image(decode(self.prior.heatmaps, self.size)[0], self.size)
+
+
+class Viewer:
+    """Looks at regions of an image with the prior stage."""
+
+    def __init__(self, prior: PriorStage) -> None:
+        self._prior = prior
+
+    def __call__(self, image: npt.NDArray[np.uint8], roi: Roi) -> View:
+        """Look at a region as it is. `image` is (H, W, 3) RGB."""
+        start = perf_counter()
+        crop = roi.crop(image, self._prior.size)
+        middle = perf_counter()
+        prior = self._prior(crop)
+        return View(roi, prior, self._prior.size, 1e3 * (middle - start), 1e3 * (perf_counter() - middle))
+
+    def sided(self, image: npt.NDArray[np.uint8], roi: Roi, min_presence: float) -> View:
+        """Look at a region, and once more in the mirror if it shows a left hand; the mesh stage knows right ones only.
+
+        Without a hand (presence under `min_presence`) there is no second look. If both looks say left, or both say
+        right, the one that is surer of a right hand is returned.
+        """
+        view = self(image, roi)
+        if not view.presence >= min_presence or view.prior.right >= 0.5:
+            return view
+        other = self(image, roi.flipped())
+        chosen = other if other.prior.right > view.prior.right else view
+        return replace(chosen, crop_ms=view.crop_ms + other.crop_ms, prior_ms=view.prior_ms + other.prior_ms)

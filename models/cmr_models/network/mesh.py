@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mesh stage: shallow features and aggregated 2D cues -> root-relative mesh, refined heat maps and silhouette."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..hand import ROOT_JOINT, HandTopology
+from .cues import Aggregation
+from .hourglass import Decoder
+from .prior import SHALLOW_BLOCK
+from .spiral import SpiralDecoder
+from .trunk import BLOCKS, EXPANDED, Trunk
+
+__all__ = ["Mesh", "MeshOutput"]
+
+#: The decoder works in units of this many metres, so that its numbers are about one.
+UNIT = 0.1
+
+
+class MeshOutput(NamedTuple):
+    """Output of the mesh stage; H as in the prior, M = 2 H."""
+
+    levels: list[Tensor]  # (B, V_l, 3) metres relative to the root joint, finest first
+    heatmaps: Tensor  # (B, 21, H, H) logits
+    silhouette: Tensor  # (B, 1, M, M) logits
+
+
+class Mesh(nn.Module):
+    """Second encoder with a pose and silhouette decoder and a spiral decoder.
+
+    The 2D cues enter through a projection that starts at zero: a pretrained encoder begins with its own function.
+    Features are pooled at the refined joints (a product of heat maps and features, no sampling operator) and lifted
+    from the 21 joints to the coarsest mesh level by a learned matrix.
+    """
+
+    def __init__(
+        self,
+        hand: HandTopology,
+        sub_pose: str = "tip",
+        widths: tuple[int, ...] = (48, 64, 96),
+        pose_width: int = 32,
+        token: int = 64,
+        mesh_widths: Sequence[int] = (24, 32, 48, 64),
+        joints: int = 21,
+    ) -> None:
+        super().__init__()
+        shallow = BLOCKS[SHALLOW_BLOCK].out
+        self.cues = Aggregation(sub_pose, joints)
+        self.project = nn.Conv2d(self.cues.channels, shallow, 2, 2)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+        self.trunk = Trunk(first=SHALLOW_BLOCK + 1)
+        self.decoder = Decoder((shallow, 64, 112), widths)
+        self.enter = nn.Conv2d(widths[0] + self.cues.channels, pose_width, 1)
+        self.mix = nn.Sequential(
+            nn.Conv2d(pose_width, pose_width, 5, padding=2, groups=pose_width), nn.Conv2d(pose_width, pose_width, 1)
+        )
+        self.pose = nn.Conv2d(pose_width, joints, 1)
+        self.outline = nn.Conv2d(pose_width, 4, 1)  # 2 x 2 sub-cells
+        for head in (self.pose, self.outline):
+            nn.init.normal_(head.weight, std=0.01)
+            nn.init.constant_(head.bias, -4.0)
+
+        self.joint_features = nn.Linear(widths[0], token)
+        self.global_features = nn.Linear(EXPANDED, joints * token // 2)
+        self.token = nn.Linear(token + token // 2, token)
+        coarsest = hand.level_template(len(hand.level_index))
+        skeleton = hand.joint_regressor @ hand.template
+        distance = torch.cdist(torch.as_tensor(coarsest), torch.as_tensor(skeleton).float())
+        self.lift = nn.Parameter(torch.softmax(-distance / 0.02, 1))
+        self.spiral = SpiralDecoder(hand, token, mesh_widths)
+        self.register_buffer("root", torch.as_tensor(hand.joint_regressor[ROOT_JOINT]).float()[None, None])
+        self.level_index: list[Tensor]
+        for k, index in enumerate(hand.level_index):
+            self.register_buffer(f"level_index_{k}", torch.as_tensor(index).long(), persistent=False)
+
+    def forward(self, features: Tensor, heatmaps: Tensor, silhouette: Tensor) -> MeshOutput:
+        """Run the mesh stage on shallow features (B, 24, G, G) and probabilities (B, 21, H, H), (B, 1, H, H)."""
+        cues = self.cues(heatmaps, silhouette)
+        levels, pooled = self.trunk(features + self.project(cues))
+        decoded = self.decoder([features, *levels[1:]])[0]
+        x = self.enter(torch.cat([F.interpolate(decoded, scale_factor=2.0, mode="nearest"), cues], 1))
+        x = x + self.mix(F.relu6(x))
+        x = F.relu6(x)
+        pose, outline = self.pose(x), F.pixel_shuffle(self.outline(x), 2)
+
+        # Pool the decoded features at the joints, weights summing to about one for a visible joint.
+        attention = F.avg_pool2d(torch.sigmoid(pose), 2).flatten(2)
+        attention = attention / (attention.sum(2, keepdim=True) + 0.1)
+        local = self.joint_features(attention @ decoded.flatten(2).transpose(1, 2))
+        whole = self.global_features(pooled).unflatten(1, (local.shape[1], -1))
+        tokens = F.relu(self.token(torch.cat([local, whole], 2)))
+        vertices = self.spiral(self.lift @ tokens)
+        root = self.root @ vertices[0]
+        return MeshOutput([UNIT * (v - root) for v in vertices], pose, outline)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spiral decoder: from per-vertex features of the coarsest level to the mesh (the paper's section 3.3, made mobile).
+
+Each level is an Inception Spiral Module whose branches are depthwise over spirals of several lengths, followed by one
+pointwise layer. Every level predicts its vertices; a prediction is averaged with the up-sampled coarser one, and is
+handed to the next level together with the features (autoregressive).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..hand import HandTopology
+
+__all__ = ["SpiralDecoder", "UpSample"]
+
+
+class UpSample(nn.Module):
+    """Barycentric up-sampling: three coarse vertices for every fine one."""
+
+    def __init__(self, index: Tensor, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("index", index.long().flatten())
+        self.register_buffer("weight", weight.float()[None, :, :, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, V_coarse, C) -> (B, V_fine, C)."""
+        corners = x[:, self.index].unflatten(1, (-1, 3))
+        return (corners * self.weight.to(x.dtype)).sum(2)
+
+
+class DepthwiseSpiral(nn.Module):
+    """One weight per spiral position and channel: (B, V, C) -> (B, V, C)."""
+
+    def __init__(self, spirals: Tensor, channels: int) -> None:
+        super().__init__()
+        self.length = spirals.shape[1]
+        self.register_buffer("spirals", spirals.flatten())
+        self.weight = nn.Parameter(torch.randn(self.length, channels) / self.length**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gather each vertex' spiral and sum it with its weights."""
+        return (x[:, self.spirals].unflatten(1, (-1, self.length)) * self.weight).sum(2)
+
+
+class InceptionSpiral(nn.Module):
+    """Branches over spirals of several lengths, concatenated, then a pointwise layer; residual where widths agree."""
+
+    def __init__(self, spirals: Sequence[Tensor], inp: int, out: int) -> None:
+        super().__init__()
+        self.enter = nn.Linear(inp, out)
+        self.branches = nn.ModuleList(DepthwiseSpiral(s, out) for s in spirals)
+        self.bias = nn.Parameter(torch.zeros(out * len(spirals)))
+        self.leave = nn.Linear(out * len(spirals), out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, V, inp) -> (B, V, out)."""
+        x = F.relu(self.enter(x))
+        y = F.relu(torch.cat([branch(x) for branch in self.branches], 2) + self.bias)
+        return x + self.leave(y)
+
+
+class SpiralDecoder(nn.Module):
+    """Features on the coarsest mesh level to vertices on all levels.
+
+    Parameters
+    ----------
+    hand : HandTopology
+        Mesh hierarchy, L coarser levels.
+    inp : int
+        Channels of the features at the coarsest level.
+    widths : sequence of int
+        Channels at levels 0 .. L, finest first.
+    spirals : sequence of (length, dilation)
+        Branches of each module.
+    """
+
+    def __init__(
+        self,
+        hand: HandTopology,
+        inp: int,
+        widths: Sequence[int],
+        spirals: Sequence[tuple[int, int]] = ((5, 1), (9, 2)),
+    ) -> None:
+        super().__init__()
+        levels = len(hand.level_index)
+        self.levels = levels
+        self.up = nn.ModuleList(
+            UpSample(torch.as_tensor(hand.up_index[k]), torch.as_tensor(hand.up_weight[k])) for k in range(levels)
+        )
+        self.modules_ = nn.ModuleList()
+        self.heads = nn.ModuleList()
+        for level in range(levels + 1):
+            walks = [torch.as_tensor(hand.spirals(level, length, dilation)) for length, dilation in spirals]
+            channels = inp if level == levels else widths[level + 1] + 3
+            self.modules_.append(InceptionSpiral(walks, channels, widths[level]))
+            head = nn.Linear(widths[level], 3)
+            nn.init.normal_(head.weight, std=0.01)
+            nn.init.zeros_(head.bias)
+            self.heads.append(head)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Decode (B, V_L, inp); returns vertices (B, V_l, 3) of each level, finest first."""
+        predictions: list[Tensor] = []
+        for level in reversed(range(self.levels + 1)):
+            if predictions:
+                x = self.up[level](torch.cat([x, predictions[0]], 2))
+                coarser = x[:, :, -3:]
+            x = self.modules_[level](x)
+            prediction = self.heads[level](x)
+            predictions.insert(0, (prediction + coarser) / 2 if predictions else prediction)
+        return predictions

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mobile trunk: inverted residual blocks without batch norm, with TensorFlow's SAME padding.
+
+The architecture is that of MediaPipe's hand landmark network (lite), so that training can start from its weights
+(Apache-2.0, see `convert_mediapipe`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["BLOCKS", "EXPANDED", "Block", "BlockSpec", "Conv", "Trunk", "load_pretrained"]
+
+
+class BlockSpec(NamedTuple):
+    """One inverted residual block."""
+
+    expanded: int
+    kernel: int
+    stride: int
+    out: int
+
+
+#: After the stem (stride 2, 16 channels); MediaPipe hand landmark lite.
+BLOCKS = (
+    BlockSpec(64, 3, 2, 16),
+    BlockSpec(96, 3, 1, 16),
+    BlockSpec(96, 5, 2, 24),
+    BlockSpec(144, 5, 1, 24),
+    BlockSpec(144, 3, 2, 48),
+    BlockSpec(288, 3, 1, 48),
+    BlockSpec(288, 3, 1, 48),
+    BlockSpec(288, 5, 1, 64),
+    BlockSpec(384, 5, 1, 64),
+    BlockSpec(384, 5, 1, 64),
+    BlockSpec(384, 5, 2, 112),
+    BlockSpec(672, 5, 1, 112),
+    BlockSpec(672, 5, 1, 112),
+    BlockSpec(672, 5, 1, 112),
+)
+#: Channels of the last, expanded feature map.
+EXPANDED = 672
+STEM = 16
+
+
+class Conv(nn.Module):
+    """Convolution with SAME padding as TensorFlow pads (the odd pixel right and below), ReLU6 optional."""
+
+    def __init__(self, inp: int, out: int, kernel: int = 1, stride: int = 1, groups: int = 1, act: bool = True) -> None:
+        super().__init__()
+        total = max(kernel - stride, 0)
+        self.before, self.after = total // 2, total - total // 2
+        symmetric = self.before == self.after
+        self.conv = nn.Conv2d(inp, out, kernel, stride, self.before if symmetric else 0, groups=groups)
+        self.pad = not symmetric
+        self.act = act
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_in", nonlinearity="relu" if act else "linear")
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve; the input's size is a multiple of the stride."""
+        if self.pad:
+            x = F.pad(x, (self.before, self.after, self.before, self.after))
+        x = self.conv(x)
+        return F.relu6(x, inplace=True) if self.act else x
+
+
+class Block(nn.Module):
+    """Expand, depthwise, project; added to the input where the shapes allow.
+
+    The first block of the trunk halves the resolution and still adds: its input is max-pooled.
+    """
+
+    def __init__(self, inp: int, spec: BlockSpec) -> None:
+        super().__init__()
+        self.expand = Conv(inp, spec.expanded)
+        self.depthwise = Conv(spec.expanded, spec.expanded, spec.kernel, spec.stride, spec.expanded)
+        self.project = Conv(spec.expanded, spec.out, act=False)
+        self.residual = inp == spec.out
+        self.pooled = self.residual and spec.stride == 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inp, H, W) -> (B, out, H / stride, W / stride)."""
+        y = self.project(self.depthwise(self.expand(x)))
+        if not self.residual:
+            return y
+        return y + (F.max_pool2d(x, 2) if self.pooled else x)
+
+
+class Trunk(nn.Module):
+    """The trunk, or its part from one block on.
+
+    Parameters
+    ----------
+    first : int
+        Index of the first block; 0 includes the stem and takes an image.
+    """
+
+    def __init__(self, first: int = 0) -> None:
+        super().__init__()
+        self.first = first
+        channels = STEM if first == 0 else BLOCKS[first - 1].out
+        if first == 0:
+            self.stem = nn.Sequential(Conv(3, 24, 3, 2), Conv(24, 24, 3, 1, 24), Conv(24, STEM, act=False))
+        self.blocks = nn.ModuleList()
+        for spec in BLOCKS[first:]:
+            self.blocks.append(Block(channels, spec))
+            channels = spec.out
+        self.last = nn.Sequential(Conv(channels, EXPANDED), Conv(EXPANDED, EXPANDED, 3, 1, EXPANDED))
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Run the trunk.
+
+        Returns
+        -------
+        levels : list of Tensor
+            The last feature map of each resolution, finest first.
+        pooled : Tensor (B, 672)
+            Mean of the expanded last feature map.
+        """
+        if self.first == 0:
+            x = self.stem(x)
+        levels = [x]
+        for block in self.blocks:
+            x = block(x)
+            if x.shape[-1] == levels[-1].shape[-1]:
+                levels[-1] = x
+            else:
+                levels.append(x)
+        return levels, self.last(x).mean((2, 3))
+
+    def convolutions(self) -> Iterator[nn.Conv2d]:
+        """All convolutions in the order in which they run."""
+        return (module for module in self.modules() if isinstance(module, nn.Conv2d))
+
+
+def load_pretrained(trunk: Trunk, weights: Mapping[str, np.ndarray]) -> None:
+    """Copy converted weights (`convert_mediapipe`) into a trunk or into its rear part.
+
+    Raises
+    ------
+    ValueError
+        If the file holds another architecture.
+    """
+    total = sum(1 for name in weights if name.startswith("conv_") and name.endswith("_weight"))
+    convolutions = list(trunk.convolutions())
+    skip = total - len(convolutions)
+    for k, module in enumerate(convolutions):
+        weight = weights.get(f"conv_{k + skip}_weight")
+        if weight is None or weight.shape != tuple(module.weight.shape):
+            found = None if weight is None else weight.shape
+            raise ValueError(f"convolution {k + skip}: shape {found}, this trunk needs {tuple(module.weight.shape)}")
+        with torch.no_grad():
+            module.weight.copy_(torch.from_numpy(weight))
+            module.bias.copy_(torch.from_numpy(weights[f"conv_{k + skip}_bias"]))

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bundle of `disc_bundle` as fixtures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from disc_bundle import S, make_mesh, make_prior, make_topology
+
+from cmr_runtime import Bundle, Topology, write_bundle
+
+
+@pytest.fixture(scope="session")
+def topology() -> Topology:
+    return make_topology()
+
+
+@pytest.fixture(scope="session")
+def content(topology: Topology) -> dict:
+    """Keyword arguments of `write_bundle`."""
+    return {
+        "prior": make_prior(),
+        "mesh": make_mesh(topology),
+        "topology": topology,
+        "licence_text": "For tests only.\n",
+        "name": "disc",
+        "licence": "Apache-2.0",
+        "provenance": {"weights": "none", "hand": "a ball"},
+        "input_size": S,
+        "mean": [0.0, 0.0, 0.0],
+        "std": [1.0, 1.0, 1.0],
+    }
+
+
+@pytest.fixture(scope="session")
+def bundle_path(tmp_path_factory: pytest.TempPathFactory, content: dict) -> Path:
+    path = tmp_path_factory.mktemp("bundle") / "hand.cmr"
+    write_bundle(path, **content)
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundle(bundle_path: Path) -> Bundle:
+    return Bundle.open(bundle_path)

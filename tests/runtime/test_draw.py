@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import numpy as np
+import pytest
+from disc_bundle import draw_disc
+
+from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker
+from cmr_runtime.draw import contact_sheet, draw_hands
+
+IMAGE = draw_disc(320, 240, 150, 120, 40)
+
+
+@pytest.fixture(scope="module")
+def hand(bundle: Bundle) -> Hand:
+    with HandMeshTracker(bundle, mode="image") as tracker:
+        return tracker.track(IMAGE, Camera.from_fov(60, 320, 240), rois=[(70, 40, 230, 200)])[0]
+
+
+def test_mesh_covers_the_projected_ball_and_nothing_else(hand: Hand) -> None:
+    before = IMAGE.copy()
+    ground = np.zeros_like(IMAGE)
+    drawn = draw_hands(ground, [hand], skeleton=False, contour=False)
+    np.testing.assert_array_equal(IMAGE, before)
+    assert not ground.any()
+    y, x = np.mgrid[:240, :320]
+    centre = hand.camera.project(hand.translation)
+    distance = np.hypot(x - centre[0], y - centre[1])
+    radius = hand.camera.fx * 0.05 * hand.scale / hand.translation[2]
+    covered = drawn.any(axis=2)
+    assert covered[distance < 0.85 * radius].all()
+    assert not covered[distance > 1.15 * radius].any()
+
+
+def test_light_comes_from_the_upper_left(hand: Hand) -> None:
+    drawn = draw_hands(np.zeros_like(IMAGE), [hand], skeleton=False, contour=False).astype(int).sum(axis=2)
+    x, y = hand.camera.project(hand.translation).astype(int)
+    assert drawn[y - 25 : y, x - 25 : x].mean() > drawn[y : y + 25, x : x + 25].mean()
+
+
+def test_nearer_hand_is_drawn_over_the_farther_one(hand: Hand) -> None:
+    moved = np.array([0, 0, 0.1], np.float32)
+    far = dataclasses.replace(
+        hand, vertices=hand.vertices + moved, translation=hand.translation + moved, handedness="left"
+    )
+    options = {"skeleton": False, "contour": False, "opacity": 1.0}
+    near_first = draw_hands(np.zeros_like(IMAGE), [hand, far], **options)
+    far_first = draw_hands(np.zeros_like(IMAGE), [far, hand], **options)
+    np.testing.assert_array_equal(near_first, far_first)
+    x, y = hand.camera.project(hand.translation).astype(int)
+    assert near_first[y, x, 2] > near_first[y, x, 0]  # the right hand's colour
+
+
+def test_wild_values_do_not_break_drawing(hand: Hand) -> None:
+    wild = dataclasses.replace(hand, keypoints=hand.keypoints * 1e6, vertices=hand.vertices - np.float32(1.0))
+    assert draw_hands(IMAGE, [wild]).shape == IMAGE.shape
+
+
+def test_zoom_and_sheet(hand: Hand) -> None:
+    assert draw_hands(IMAGE, [hand], zoom=2).shape == (480, 640, 3)
+    sheet = contact_sheet([IMAGE, np.full((50, 50, 3), 255, np.uint8), IMAGE], columns=2, cell=100)
+    assert sheet.shape == (200, 200, 3)
+    assert (sheet[:100, 100:] == 255).all()
+    assert contact_sheet([]).size > 0

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from disc_bundle import draw_disc
+
+from cmr_runtime import Camera
+from cmr_runtime.evaluate import main
+from cmr_runtime.image_io import read_image, write_image
+from cmr_runtime.tracker import HandMeshTracker
+
+K = [[200.0, 0, 63.5], [0, 200.0, 63.5], [0, 0, 1]]
+KEYS = [
+    "images",
+    "found",
+    "kp2d_px",
+    "mpjpe_root_mm",
+    "pa_mpjpe_mm",
+    "cs_mpjpe_mean_mm",
+    "cs_mpjpe_median_mm",
+    "handedness_accuracy",
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, bundle_path: Path) -> Path:
+    """Four photos, the last without a hand; the truth is the prediction moved 10, 20 and 60 mm along z."""
+    camera = Camera.from_matrix(K, 128, 128)
+    entries = []
+    for number, (side, shift) in enumerate([("right", 0.01), ("left", 0.02), ("left", 0.06), ("right", 0.0)]):
+        image = draw_disc(128, 128, 60, 66, 30, side) if number < 3 else np.zeros((128, 128, 3), np.uint8)
+        name = f"{number}.png"
+        write_image(tmp_path / name, image)
+        with HandMeshTracker(bundle_path, mode="image") as tracker:
+            hands = tracker.track(image, camera, rois=[(0, 0, 128, 128)])
+        joints = hands[0].joints.astype(float) + np.array([0, 0, shift]) if hands else np.ones((21, 3))
+        # The third photo's label says right: one of three sides is wrong.
+        label = "right" if number == 2 else side
+        entries.append({"image": name, "handedness": label, "K": K, "joints_camera_m": joints.tolist()})
+    (tmp_path / "annotations.json").write_text(json.dumps(entries))
+    return tmp_path
+
+
+def test_figures_with_a_known_answer(folder: Path, bundle_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["joints3d", str(folder), "--model", str(bundle_path), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert list(figures) == KEYS
+    assert figures["images"] == 4
+    assert figures["found"] == 0.75
+    assert figures["mpjpe_root_mm"] == pytest.approx(0, abs=1e-3)
+    assert figures["pa_mpjpe_mm"] == pytest.approx(0, abs=1e-3)
+    assert figures["cs_mpjpe_mean_mm"] == pytest.approx(30, abs=1e-3)
+    assert figures["cs_mpjpe_median_mm"] == pytest.approx(20, abs=1e-3)
+    assert figures["handedness_accuracy"] == pytest.approx(2 / 3, abs=1e-3)
+    assert 0 < figures["kp2d_px"] < 20
+
+
+def test_nothing_found_is_null_not_zero(folder: Path, bundle_path: Path, capsys: pytest.CaptureFixture) -> None:
+    entries = json.loads((folder / "annotations.json").read_text())
+    (folder / "annotations.json").write_text(json.dumps(entries[3:]))
+    assert main(["joints3d", str(folder), "--model", str(bundle_path), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["found"] == 0.0
+    assert all(figures[key] is None for key in KEYS[2:])
+
+
+def test_table_and_sheet(folder: Path, bundle_path: Path, capsys: pytest.CaptureFixture) -> None:
+    sheet = folder / "sheet.png"
+    assert main(["joints3d", str(folder), "--model", str(bundle_path), "--limit", "2", "--sheet", str(sheet)]) == 0
+    out = capsys.readouterr().out
+    assert "MediaPipe full" in out
+    assert "9.9" in out
+    assert read_image(sheet).shape[2] == 3
+
+
+def test_sheet_of_photos_without_joints(folder: Path, bundle_path: Path, capsys: pytest.CaptureFixture) -> None:
+    entries = json.loads((folder / "annotations.json").read_text())
+    (folder / "annotations.json").unlink()
+    for entry in entries:
+        del entry["joints_camera_m"]
+    (folder / "cameras.json").write_text(json.dumps(entries))
+    assert main(["sheet", str(folder), "--model", str(bundle_path), "--out", str(folder / "s.png")]) == 0
+    assert "3 of 4" in capsys.readouterr().out
+    assert main(["joints3d", str(folder), "--model", str(bundle_path)]) == 2
+    assert "no joints" in capsys.readouterr().err
+
+
+def test_errors_are_one_line(tmp_path: Path, bundle_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["joints3d", str(tmp_path), "--model", str(bundle_path)]) == 2
+    (tmp_path / "annotations.json").write_text('[{"image": "a.png"}]')
+    assert main(["joints3d", str(tmp_path), "--model", str(bundle_path)]) == 2
+    (tmp_path / "annotations.json").write_text("[")
+    assert main(["joints3d", str(tmp_path), "--model", str(bundle_path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert "entry 0" in lines[1]

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cmr_runtime import Camera, CameraError, InputError
+from cmr_runtime.image_io import parse_camera, read_image, write_image
+
+
+def test_round_trip_keeps_the_channel_order(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    write_image(tmp_path / "ä.png", image)
+    np.testing.assert_array_equal(read_image(tmp_path / "ä.png"), image)
+
+
+def test_unreadable_and_unwritable(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
+    (tmp_path / "empty.png").write_bytes(b"")
+    for name in ("a.png", "empty.png", "none.png"):
+        with pytest.raises(InputError, match=name):
+            read_image(tmp_path / name)
+    image = np.zeros((4, 4, 3), np.uint8)
+    for path in (tmp_path / "a.xyz", tmp_path / "nowhere" / "a.png"):
+        with pytest.raises(InputError, match="written"):
+            write_image(path, image)
+
+
+def test_camera_options() -> None:
+    assert parse_camera("500,510,320,240", None, 640, 480) == Camera(500, 510, 320, 240, 640, 480)
+    assert parse_camera(None, 60.0, 640, 480) == Camera.from_fov(60, 640, 480)
+    assert parse_camera(None, None, 640, 480) is None
+    with pytest.raises(InputError, match="--camera"):
+        parse_camera("500,500", None, 640, 480)
+    with pytest.raises(CameraError):
+        parse_camera("0,500,1,1", None, 640, 480)

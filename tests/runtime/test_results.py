@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from disc_bundle import draw_disc
+
+from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker, StageTimes
+
+IMAGE = draw_disc(320, 240, 150, 120, 40, "left")
+
+
+@pytest.fixture(scope="module")
+def hand(bundle: Bundle) -> Hand:
+    with HandMeshTracker(bundle, mode="image") as tracker:
+        return tracker.track(IMAGE, Camera.from_fov(60, 320, 240), rois=[(70, 40, 230, 200)])[0]
+
+
+def test_results_are_frozen(hand: Hand) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        hand.score = 0.0  # type: ignore[misc]
+
+
+def test_types(hand: Hand) -> None:
+    for name in ("vertices", "joints", "keypoints", "keypoint_scores", "silhouette"):
+        assert getattr(hand, name).dtype == np.float32
+    np.testing.assert_allclose(hand.joints_root[9], 0, atol=1e-6)
+    np.testing.assert_allclose(hand.vertices_root + hand.translation, hand.vertices, atol=1e-6)
+
+
+def test_record_is_plain_json(hand: Hand) -> None:
+    lone = dataclasses.replace(hand, silhouette=None, registration=dataclasses.replace(hand.registration, gap=np.nan))
+    record = json.loads(json.dumps(lone.to_dict(), allow_nan=False))
+    assert record["handedness"] == "left"
+    assert record["silhouette_px"] is None
+    assert record["registration"]["gap"] is None
+    assert record["registration"]["inliers"] == [True] * 21
+    assert "vertices_m" not in record
+    np.testing.assert_allclose(record["joints_m"], hand.joints, atol=1e-6)
+    np.testing.assert_allclose(hand.to_dict(mesh=True)["vertices_m"], hand.vertices, atol=1e-6)
+
+
+def test_times_add_up() -> None:
+    assert StageTimes(1, 2, 3, 4, 5).total == 15
+
+
+def test_drawing_and_mesh_file(hand: Hand, tmp_path: Path) -> None:
+    assert hand.draw(IMAGE).shape == IMAGE.shape
+    hand.to_mesh(tmp_path / "a.ply")
+    mesh = trimesh.load(tmp_path / "a.ply", process=False)
+    assert mesh.volume > 0
+    np.testing.assert_array_equal(mesh.vertices.astype(np.float32), hand.vertices)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+
+from cmr_runtime import BundleError, Topology
+
+
+def test_round_trip_is_exact_and_repeatable(topology: Topology) -> None:
+    data = topology.to_npz()
+    again = Topology.from_npz(data)
+    for field in dataclasses.fields(Topology):
+        np.testing.assert_array_equal(getattr(again, field.name), getattr(topology, field.name))
+    assert again.to_npz() == data
+
+
+def test_reads_what_numpy_writes(topology: Topology) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{f.name: getattr(topology, f.name) for f in dataclasses.fields(Topology)})
+    np.testing.assert_array_equal(Topology.from_npz(buffer.getvalue()).faces, topology.faces)
+
+
+def _changed(topology: Topology, name: str, index: tuple, value: float) -> dict:
+    arrays = {f.name: getattr(topology, f.name).copy() for f in dataclasses.fields(Topology)}
+    arrays[name][index] = value
+    return arrays
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "value"),
+    [
+        ("template", (3, 1), np.nan),
+        ("faces", (0, 0), 60),
+        ("faces", (5, 2), -1),
+        ("joint_regressor", (4, 7), 9.0),
+        ("joint_parents", (0,), 3),
+        ("joint_parents", (5,), 20),
+        ("joint_parents", (5,), -1),
+    ],
+)
+def test_impossible_values_are_named(topology: Topology, name: str, index: tuple, value: float) -> None:
+    with pytest.raises(BundleError, match=name):
+        Topology(**_changed(topology, name, index, value))
+
+
+def test_other_types_and_shapes_are_refused(topology: Topology) -> None:
+    with pytest.raises(BundleError, match="template is float64"):
+        dataclasses.replace(topology, template=topology.template.astype(np.float64))
+    with pytest.raises(BundleError, match="joint_regressor"):
+        dataclasses.replace(topology, joint_regressor=topology.joint_regressor[:, :-1])
+
+
+def test_pickles_and_bombs_are_refused(topology: Topology, monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    arrays = {f.name: getattr(topology, f.name) for f in dataclasses.fields(Topology)}
+    np.savez(buffer, **{**arrays, "template": np.array([{"evil": 1}], dtype=object)})
+    with pytest.raises(BundleError, match="cannot be read"):
+        Topology.from_npz(buffer.getvalue())
+    monkeypatch.setattr("cmr_runtime.topology.MAX_BYTES", 100)
+    with pytest.raises(BundleError, match="limit is 100"):
+        Topology.from_npz(topology.to_npz())
+
+
+def test_missing_array_and_no_archive(topology: Topology) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, template=topology.template)
+    with pytest.raises(BundleError, match="exactly"):
+        Topology.from_npz(buffer.getvalue())
+    with pytest.raises(BundleError, match="cannot be read"):
+        Topology.from_npz(b"nothing")

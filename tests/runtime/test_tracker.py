@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
+import numpy as np
+import pytest
+from disc_bundle import OFFSETS, draw_disc
+
+from cmr_runtime import Bundle, BundleError, Camera, CameraError, HandMeshTracker, InputError, Topology
+from cmr_runtime.search import Search
+
+W, HEIGHT = 320, 240
+CAMERA = Camera.from_fov(60, W, HEIGHT)
+BOX = (70, 40, 230, 200)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_box_to_hand(bundle: Bundle, topology: Topology, side: str) -> None:
+    with HandMeshTracker(bundle, mode="image") as tracker:
+        (hand,) = tracker.track(draw_disc(W, HEIGHT, 150, 120, 40, side), CAMERA, rois=[BOX])
+    sign = -1 if side == "left" else 1
+    assert hand.handedness == side
+    assert hand.handedness_score > 0.9
+    assert hand.score > 0.99
+    np.testing.assert_allclose(hand.keypoints, np.array([150, 120]) + 40 * OFFSETS * (sign, 1), atol=1.5)
+    # The mesh is where the keypoints are, at the distance at which it is as large as they are.
+    np.testing.assert_allclose(CAMERA.project(hand.joints), hand.keypoints, atol=3)
+    depth = CAMERA.fx * 0.045 / 40
+    assert hand.translation[2] == pytest.approx(depth, rel=0.1)
+    np.testing.assert_allclose(hand.joints[9], hand.translation, atol=1e-6)
+    # The mesh is the network's, scaled, turned and mirrored: distances stay.
+    spread = np.linalg.norm(hand.vertices_root[:, None] - hand.vertices_root[None], axis=2)
+    template = np.linalg.norm(topology.template[:, None] - topology.template[None], axis=2)
+    np.testing.assert_allclose(spread, hand.scale * template, atol=1e-5)
+    # Triangles are wound outwards for either side.
+    corners = hand.vertices_root[hand.faces].astype(np.float64)
+    volume = np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6
+    assert volume > 0
+    assert hand.registration.metric
+    assert hand.silhouette is not None
+    centre = 0.5 * (hand.silhouette.min(axis=0) + hand.silhouette.max(axis=0))
+    np.testing.assert_allclose(centre, (150, 120), atol=3)
+    assert all(value > 0 for value in vars(hand.times).values())
+
+
+def test_each_box_gives_a_hand_unless_there_is_none(bundle: Bundle) -> None:
+    image = draw_disc(W, HEIGHT, 150, 120, 40)
+    with HandMeshTracker(bundle, mode="image") as tracker:
+        assert len(tracker.track(image, rois=[BOX, (250, 180, 310, 235), (60, 50, 220, 190)])) == 2
+        assert tracker.track(image, rois=[]) == []
+        assert len(tracker.track(image, rois=np.array([[-100, -50, 300, 350]]))) == 1
+
+
+def test_without_a_camera_depth_is_not_metric(bundle: Bundle) -> None:
+    image = draw_disc(W, HEIGHT, 150, 120, 40)
+    with HandMeshTracker(bundle, mode="image") as tracker:
+        (assumed,), (given,) = tracker.track(image, rois=[BOX]), tracker.track(image, CAMERA, rois=[BOX])
+    assert not assumed.registration.metric
+    assert given.registration.metric
+    np.testing.assert_allclose(assumed.translation, given.translation, atol=1e-9)
+
+
+def test_image_mode_searches_and_remembers_nothing(bundle: Bundle) -> None:
+    image = draw_disc(W, HEIGHT, 90, 100, 25, "left")
+    with HandMeshTracker(bundle, mode="image") as tracker:
+        (first,), (second,) = tracker.track(image, CAMERA), tracker.track(image, CAMERA)
+        assert tracker.track(np.zeros_like(image), CAMERA) == []
+    assert first.handedness == "left"
+    np.testing.assert_array_equal(first.vertices, second.vertices)
+
+
+@pytest.mark.parametrize("mode", ["video", "live"])
+def test_video_follows_without_searching_again(bundle: Bundle, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    searches = []
+    search = Search.__call__
+    monkeypatch.setattr(Search, "__call__", lambda self, *a: searches.append(a) or search(self, *a))
+    with HandMeshTracker(bundle, mode=mode) as tracker:
+        for frame in range(12):
+            cx = 140 + 4 * frame
+            hands = tracker.track(draw_disc(W, HEIGHT, cx, 120, 45, "left"), CAMERA, frame / 25)
+            assert len(hands) == 1
+            assert hands[0].handedness == "left"
+            assert abs(hands[0].keypoints[9, 0] - cx) < 4
+        assert len(searches) == 1
+        assert tracker.track(np.zeros((HEIGHT, W, 3), np.uint8), CAMERA, 1.0) == []
+        assert len(searches) == 2
+
+
+def test_two_hands_in_a_video(bundle: Bundle) -> None:
+    image = np.maximum(draw_disc(400, 160, 70, 80, 30), draw_disc(400, 160, 330, 80, 30, "left"))
+    with HandMeshTracker(bundle, num_hands=2) as tracker:
+        for _ in range(12):
+            hands = tracker.track(image)
+    assert sorted(hand.handedness for hand in hands) == ["left", "right"]
+
+
+def test_a_followed_hand_changes_sides_only_after_several_frames(bundle: Bundle) -> None:
+    right, left = (draw_disc(W, HEIGHT, 150, 120, 45, side) for side in ("right", "left"))
+    with HandMeshTracker(bundle) as tracker:
+        assert tracker.track(right)[0].handedness == "right"
+        for _ in range(tracker.SIDE_PATIENCE - 1):
+            assert tracker.track(left)[0].handedness == "right"
+        assert tracker.track(right)[0].handedness == "right"  # the count begins again
+        for _ in range(tracker.SIDE_PATIENCE - 1):
+            tracker.track(left)
+        assert tracker.track(left)[0].handedness == "left"
+        assert tracker.track(left)[0].handedness == "left"
+
+
+def test_refine_draws_the_box_tighter(bundle: Bundle) -> None:
+    image = draw_disc(W, HEIGHT, 150, 120, 40)
+    with HandMeshTracker(bundle, mode="image", refine=2) as tracker:
+        (hand,) = tracker.track(image, CAMERA, rois=[(0, 0, W, HEIGHT)])
+    assert abs(hand.roi.cx - 150) < 4
+    assert hand.roi.size < W
+
+
+def test_boxes_do_not_disturb_what_is_followed(bundle: Bundle) -> None:
+    image = draw_disc(W, HEIGHT, 150, 120, 45)
+    with HandMeshTracker(bundle) as tracker, HandMeshTracker(bundle) as other:
+        tracker.track(image)
+        other.track(image)
+        other.track(image, rois=[(0, 0, 100, 100)])
+        np.testing.assert_array_equal(tracker.track(image)[0].vertices, other.track(image)[0].vertices)
+
+
+def test_timestamps_must_increase(bundle: Bundle) -> None:
+    image = np.zeros((60, 80, 3), np.uint8)
+    with HandMeshTracker(bundle) as tracker:
+        tracker.track(image, timestamp=1.0)
+        tracker.track(image)
+        for bad in (1.0, 0.5, float("nan"), "2"):
+            with pytest.raises(InputError, match="timestamp"):
+                tracker.track(image, timestamp=bad)  # type: ignore[arg-type]
+        tracker.track(image, timestamp=1.1)
+        tracker.reset()
+        tracker.track(image, timestamp=0.0)
+
+
+@pytest.mark.parametrize(
+    ("image", "word"),
+    [
+        (np.zeros((60, 80), np.uint8), "shape"),
+        (np.zeros((60, 80, 4), np.uint8), "alpha"),
+        (np.zeros((60, 80, 3), np.float32), "float32"),
+        (np.zeros((0, 80, 3), np.uint8), "empty"),
+        (np.zeros((1, 40000, 3), np.uint8), "too large"),
+        ([[0]], "NumPy"),
+        (None, "NumPy"),
+    ],
+)
+def test_bad_images(bundle: Bundle, image: object, word: str) -> None:
+    with HandMeshTracker(bundle) as tracker, pytest.raises(InputError, match=word):
+        tracker.track(image)  # type: ignore[arg-type]
+
+
+def test_unusual_images_are_fine(bundle: Bundle) -> None:
+    image = draw_disc(W, HEIGHT, 150, 120, 40)
+    with HandMeshTracker(bundle, mode="image") as tracker:
+        assert tracker.track(np.zeros((1, 1, 3), np.uint8)) == []
+        (plain,) = tracker.track(image, rois=[BOX])
+        (strided,) = tracker.track(np.asfortranarray(image), rois=[BOX])
+    np.testing.assert_array_equal(plain.vertices, strided.vertices)
+
+
+def test_bad_cameras_and_boxes(bundle: Bundle) -> None:
+    image = np.zeros((HEIGHT, W, 3), np.uint8)
+    with HandMeshTracker(bundle) as tracker:
+        with pytest.raises(CameraError, match="320×240"):
+            tracker.track(image, Camera.from_fov(60, 640, 480))
+        with pytest.raises(CameraError, match="ndarray"):
+            tracker.track(image, np.eye(3))  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="box"):
+            tracker.track(image, rois=[(5, 5, 5, 5)])
+
+
+def test_closed_tracker_says_so(bundle: Bundle) -> None:
+    tracker = HandMeshTracker(bundle)
+    tracker.close()
+    tracker.close()
+    with pytest.raises(InputError, match="closed"):
+        tracker.track(np.zeros((60, 80, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"mode": "movie"}, {"num_hands": 0}, {"min_presence": 2}, {"threads": 0}, {"refine": -1}, {"num_hands": True}],
+)
+def test_bad_options(bundle: Bundle, option: dict) -> None:
+    with pytest.raises(InputError, match=next(iter(option))):
+        HandMeshTracker(bundle, **option)
+
+
+def test_opens_paths(bundle_path: Path, tmp_path: Path, topology: Topology) -> None:
+    with HandMeshTracker(str(bundle_path)) as tracker:
+        assert tracker.faces.dtype == np.int32
+        np.testing.assert_array_equal(tracker.faces, topology.faces)
+    with pytest.raises(BundleError):
+        HandMeshTracker(tmp_path / "none.cmr")
