@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import cast
@@ -62,21 +63,39 @@ def write_image(path: str | os.PathLike[str], image: _Image) -> None:
 
 
 def parse_camera(camera: str | None, fov: float | None, width: int, height: int) -> Camera | None:
-    """Camera from the options ``--camera fx,fy,cx,cy`` or ``--fov degrees``; None if neither is given.
+    """Camera of an image from the options ``--camera`` or ``--fov``; None if neither is given.
+
+    Parameters
+    ----------
+    camera : str or None
+        ``fx,fy,cx,cy`` in pixels, or a JSON file with these keys, at its top or under ``camera``.
+    fov : float or None
+        Horizontal field of view, degrees.
+    width, height : int
+        Size of the image, pixels.
 
     Raises
     ------
     InputError
-        Not four numbers.
+        Not four numbers, or a file that does not hold them.
     CameraError
         Numbers that make no camera.
     """
-    if camera is not None:
-        try:
-            fx, fy, cx, cy = (float(value) for value in camera.split(","))
-        except ValueError:
-            raise InputError(
-                f"--camera is {camera!r}; give fx,fy,cx,cy in pixels, for instance 500,500,320,240"
-            ) from None
-        return Camera(fx, fy, cx, cy, width, height)
-    return None if fov is None else Camera.from_fov(fov, width, height)
+    if camera is None:
+        return None if fov is None else Camera.from_fov(fov, width, height)
+    try:
+        if camera.lower().endswith(".json"):
+            table = json.loads(Path(camera).read_text("utf-8"))
+            table = table.get("camera", table)
+            values = [table[key] for key in ("fx", "fy", "cx", "cy")]
+        else:
+            values = camera.split(",")
+        fx, fy, cx, cy = (float(value) for value in values)
+    except OSError as error:
+        raise InputError(f"--camera {camera} cannot be read: {error.strerror or error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"--camera is {camera!r} ({error!r}); give fx,fy,cx,cy in pixels, for instance 500,500,320,240, or a JSON "
+            "file with these keys"
+        ) from None
+    return Camera(fx, fy, cx, cy, width, height)

@@ -162,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made if absent")
     parser.add_argument("--model", metavar="B", help="bundle; default: the one that comes with the package")
     camera = parser.add_mutually_exclusive_group()
-    camera.add_argument("--camera", metavar="FX,FY,CX,CY", help="intrinsics, pixels")
+    camera.add_argument("--camera", metavar="FX,FY,CX,CY", help="intrinsics in pixels, or a JSON file with these keys")
     camera.add_argument("--fov", type=float, metavar="DEG", help="horizontal field of view; default 60, not metric")
     parser.add_argument("--num-hands", type=int, default=1, metavar="N", help="most hands in an image (default 1)")
     parser.add_argument("--max-frames", type=int, metavar="N", help="end a video or webcam after N frames")

@@ -7,6 +7,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+
 from cmr_models import pseudo_label as pl
 from cmr_models.pseudo_label import Pass, View
 

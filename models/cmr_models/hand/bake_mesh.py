@@ -139,11 +139,8 @@ def fit_joint_regressor(arrays: dict, landmarks: np.ndarray, tips: Sequence[int]
         if joint and joint % 4 == 0:
             regressor[joint, int(np.flatnonzero(index == tips[joint // 4 - 1])[0])] = 1
             continue
-        if joint == 0:
-            # The wrist's landmark is rigid with the hand: fixed in the canonical frame of an unbent wrist.
-            wanted = np.zeros((draw, 3)) + landmarks[0]
-        else:
-            wanted = heads[:, of_joint[joint]]
+        # The wrist's landmark is rigid with the hand: fixed in the canonical frame of an unbent wrist.
+        wanted = heads[:, of_joint[joint]] if joint else np.broadcast_to(landmarks[0], (draw, 3))
         near = np.argsort(((vertices[0] - wanted[0]) ** 2).sum(1))[:REGRESSOR_VERTICES]
         system = vertices[:, near].transpose(0, 2, 1).reshape(-1, len(near))
         weight = 10.0  # sums to one, as a strong extra equation (metres)
@@ -151,5 +148,6 @@ def fit_joint_regressor(arrays: dict, landmarks: np.ndarray, tips: Sequence[int]
         solution /= solution.sum()
         regressor[joint, near] = solution
         error = np.linalg.norm(vertices[:, near].transpose(0, 2, 1) @ solution - wanted, axis=1)
-        print(f"joint {joint:2d}: {np.count_nonzero(solution):2d} vertices, error mean {1000 * error.mean():.2f} max {1000 * error.max():.2f} mm")
+        used, millimetres = np.count_nonzero(solution), 1000 * error
+        print(f"joint {joint:2d}: {used:2d} vertices, error {millimetres.mean():.2f}, most {millimetres.max():.2f} mm")
     return regressor

@@ -6,7 +6,7 @@
 
 The file is found in the package ``mediapipe`` under ``modules/hand_landmark``. Written are ``conv_<k>_weight`` (out, in
 / groups, kh, kw) and ``conv_<k>_bias`` in the order in which the graph runs, and the fully connected heads as
-``head_<k>_weight`` / ``_bias``: presence, handedness (right hand), landmarks, world landmarks.
+``head_<k>_weight`` / ``_bias``: handedness, presence, landmarks, world landmarks.
 """
 
 from __future__ import annotations

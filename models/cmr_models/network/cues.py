@@ -20,7 +20,7 @@ SUB_POSES = {
 
 
 def sub_poses(name: str) -> tuple[tuple[int, ...], ...]:
-    """Groups of one name or of a union such as ``"part+tip"``.
+    """Return the groups of one name or of a union such as ``"part+tip"``.
 
     Raises
     ------

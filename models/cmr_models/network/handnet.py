@@ -72,7 +72,7 @@ class HandNet(nn.Module):
         load_pretrained(self.prior.trunk, weights)
         load_pretrained(self.mesh.trunk, weights)
         with torch.no_grad():
-            for head, module in enumerate((self.prior.presence, self.prior.right)):
+            for module, head in ((self.prior.right, 0), (self.prior.presence, 1)):
                 module.weight.copy_(torch.from_numpy(weights[f"head_{head}_weight"]))
                 module.bias.copy_(torch.from_numpy(weights[f"head_{head}_bias"]))
 

@@ -17,7 +17,10 @@ SHALLOW_BLOCK = 3
 
 
 class PriorOutput(NamedTuple):
-    """Logits of the prior and the features that the mesh stage goes on with. Input (B, 3, S, S), H = S / 4, G = S / 8."""
+    """Logits of the prior, and the features that the mesh stage goes on with.
+
+    For images (B, 3, S, S), H = S / 4 and G = S / 8.
+    """
 
     heatmaps: Tensor  # (B, 21, H, H) logits
     silhouette: Tensor  # (B, 1, H, H) logits

@@ -15,9 +15,9 @@ __all__ = ["Cloth", "Skin", "cloth_albedo", "cloth_thickness", "sample_cloth", "
 
 # Skin reflects BASE * exp(-melanin * MELANIN - blood * BLOOD) in linear RGB: two pigments over a pale base, fitted by
 # eye to photographs from Fitzpatrick type I (melanin about 0.1) to VI (about 3).
-BASE = (0.84, 0.66, 0.58)
-MELANIN = (0.56, 0.80, 1.04)
-BLOOD = (0.06, 0.42, 0.36)
+BASE = (0.82, 0.61, 0.47)
+MELANIN = (0.60, 0.80, 0.95)
+BLOOD = (0.06, 0.40, 0.36)
 MELANIN_RANGE = (0.05, 3.1)
 PALM_MELANIN = 0.33  # the palm holds a third of the back's pigment
 NAIL_BLOOD, NAIL_LIGHT = 0.5, 1.12
@@ -73,13 +73,13 @@ def sample_skin(rng: Rng, count: int) -> Skin:
     painted = rng.chance(0.1, count)
     return Skin(
         melanin=melanin,
-        blood=rng.uniform(0.2, 1.0, count),
+        blood=rng.uniform(0.1, 0.8, count),
         crease=rng.uniform(0.15, 0.75, count),
         fold=rng.uniform(0.1, 0.7, count),
         vein=rng.uniform(0, 0.6, count) * rng.chance(0.6, count),
         red=rng.uniform(0.1, 1.0, count),
-        blotch=rng.uniform(0.02, 0.12, count),
-        mottle=rng.uniform(0.02, 0.12, count),
+        blotch=rng.uniform(0.01, 0.06, count),
+        mottle=rng.uniform(0.01, 0.06, count),
         grain=rng.uniform(0.0, 0.07, count),
         nail_colour=rng.uniform(0.02, 1.0, count, 3) ** 2,
         nail_paint=painted * rng.uniform(0.6, 1.0, count),

@@ -15,7 +15,7 @@ KINDS = {"plain": 0.16, "gradient": 0.16, "clouds": 0.24, "blobs": 0.2, "clutter
 
 
 def _colour(random: np.random.Generator) -> np.ndarray:
-    """A colour (3,) 0..255, as often greyish as colourful; sometimes skin-like, which must not mean a hand."""
+    """Draw a colour (3,) 0..255, as often greyish as colourful; sometimes skin-like, which must not mean a hand."""
     kind = random.random()
     if kind < 0.4:
         return np.clip(random.uniform(0, 255) + random.normal(0, 8, 3), 0, 255)
@@ -33,7 +33,7 @@ def plain(random: np.random.Generator, size: int) -> np.ndarray:
 
 
 def gradient(random: np.random.Generator, size: int) -> np.ndarray:
-    """A straight blend between two colours, as on walls."""
+    """Blend two colours along a line, as light does on walls."""
     angle, at = random.uniform(0, 2 * np.pi), np.linspace(-0.7, 0.7, size)
     t = np.clip(0.5 + np.cos(angle) * at[None] + np.sin(angle) * at[:, None], 0, 1)[..., None]
     return _colour(random) * (1 - t) + _colour(random) * t
@@ -112,7 +112,7 @@ class Backgrounds:
             self._offsets = np.concatenate([offsets, end]).astype(np.int64)
 
     def __len__(self) -> int:
-        """Number of photographs in the bank."""
+        """Count the photographs in the bank."""
         return len(self._offsets) - 1
 
     def photo(self, size: int) -> np.ndarray:

@@ -87,7 +87,7 @@ def render_chunks(folder: Path, count: int, size: int, seed: int, worker: int, w
             file[first : first + len(values)] = values.astype(file.dtype)
         done[chunk] = 1
         made += CHUNK
-        if worker == 0:
+        if worker == 0 and made % (32 * CHUNK) == 0:
             rate = made / (time.perf_counter() - start) * workers
             print(f"{int(done.sum()) * CHUNK}/{count} samples, {rate:.0f} per second", flush=True)
 

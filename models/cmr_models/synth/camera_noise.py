@@ -24,8 +24,8 @@ RESAMPLE = (0.3, 1.2, 3.2)  # factor by which the resolution falls
 NOISE = (0.7, 0.003, 0.06)  # standard deviation in the dark
 CHROMA_NOISE = 0.5  # of the noise is shared by the channels
 JPEG = (0.6, 22, 95)  # quality
-BRIGHTNESS, CONTRAST, SATURATION, WHITE_BALANCE, GAMMA = 0.18, 0.14, 0.25, 0.07, 0.16  # deviations (logarithm)
-LOW_LIGHT = (0.08, 0.25, 0.6)  # factor on the brightness
+BRIGHTNESS, CONTRAST, SATURATION, WHITE_BALANCE, GAMMA = 0.18, 0.14, 0.25, 0.05, 0.16  # deviations (logarithm)
+LOW_LIGHT = (0.07, 0.3, 0.7)  # factor on the brightness
 GREY = 0.03  # share of images without colour
 KERNEL = 13
 
@@ -51,6 +51,12 @@ def motion_kernels(length: Tensor, angle: Tensor) -> Tensor:
 def filter_images(images: Tensor, kernels: Tensor) -> Tensor:
     """Convolve each image with its own kernel (B, K, K); borders are repeated."""
     count, channels, height, width = images.shape
+    if images.device.type == "cpu":  # grouped convolutions are slow there
+        done = [
+            cv2.filter2D(np.ascontiguousarray(image), -1, kernel, borderType=cv2.BORDER_REPLICATE)
+            for image, kernel in zip(images.permute(0, 2, 3, 1).numpy(), kernels.numpy(), strict=True)
+        ]
+        return torch.from_numpy(np.stack(done)).permute(0, 3, 1, 2)
     pad = kernels.shape[-1] // 2
     padded = functional.pad(images, (pad,) * 4, mode="replicate").transpose(0, 1)
     result = functional.conv2d(padded, kernels[:, None].to(images), groups=count)
@@ -81,7 +87,7 @@ def compress(image: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _some(rng: Rng, effect: tuple[float, float, float], count: int) -> tuple[Tensor, Tensor]:
-    """Indices of the images that an effect touches, and its parameters there, uniform in the logarithm."""
+    """Choose the images that an effect touches: their indices and its parameters there, uniform in the logarithm."""
     share, low, high = effect
     index = rng.chance(share, count).nonzero()[:, 0]
     return index, rng.log_uniform(low, high, count)[index]

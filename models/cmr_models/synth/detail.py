@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drawings of the skin's details: creases, knuckle folds, veins, redness, speckle, over the rest pose seen from in
-front (palm) and from behind (back). Rest-pose x, y is the texture coordinate; no atlas is needed.
+"""Drawings of the skin's details: creases, knuckle folds, veins, redness, speckle.
+
+They are drawn over the rest pose, seen from in front (palm) and from behind (back): rest-pose x, y is the texture
+coordinate, and no atlas is needed.
 """
 
 from __future__ import annotations

@@ -20,8 +20,11 @@ from .view import place, project, sample_rotations
 __all__ = ["Batch", "Engine", "compose"]
 
 
+PALM_REACH, FINGER_REACH = 0.03, 0.016  # metres between a joint and the skin over it, at most
+
+
 class Batch(NamedTuple):
-    """Rendered right hands before no background, with their labels.
+    """Rendered right hands without a background, with their labels.
 
     The crop camera has its principal point at ((size - 1) / 2, (size - 1) / 2): x right, y down, z forward, metres.
 
@@ -63,7 +66,7 @@ class Batch(NamedTuple):
 
 
 def compose(rgba: Tensor, background: Tensor) -> Tensor:
-    """Lay straight-alpha ``rgba`` (..., H, W, 4) uint8 over ``background`` (..., H, W, 3) uint8; uint8 (..., H, W, 3)."""
+    """Lay straight-alpha ``rgba`` (..., H, W, 4) over ``background`` (..., H, W, 3), all uint8; (..., H, W, 3)."""
     alpha = rgba[..., 3:].float() / 255
     return torch.lerp(background.float(), rgba[..., :3].float(), alpha).round().to(torch.uint8)
 
@@ -120,8 +123,9 @@ class Engine:
         """Render the next `count` hands."""
         rng, size = self._rng, self.size
         angles = sample_poses(rng, count) - self._neutral
-        shape = sample_shapes(rng, count, self.model.shape_count)
-        posed = self.model(angles.to(self.device), shape.to(self.device))
+        angles = angles.to(self.device)
+        shape = sample_shapes(rng, count, self.model.shape_count).to(self.device)
+        posed = self.model(angles, shape)
         view = place(rng, posed.joints.cpu(), sample_rotations(rng, count), size, ROOT_JOINT)
         rotation, offset, focal = (t.to(self.device) for t in view)
 
@@ -166,7 +170,7 @@ class Engine:
         return image[..., :4].contiguous(), image[..., 4].contiguous()
 
     def _visible(self, keypoints: Tensor, fragments, on_hand: Tensor, count: int) -> Tensor:
-        """Whether the hand is seen at each keypoint, no more than a finger's thickness before the joint."""
+        """Whether the hand is seen at each keypoint, no further before the joint than its skin."""
         side = self.size * self.supersample
         depth = torch.zeros(count * side * side, device=self.device)
         depth[fragments.pixel] = torch.where(on_hand, fragments.depth, 0.0)
@@ -175,4 +179,6 @@ class Engine:
         at = at.clamp(0, side - 1)
         image = torch.arange(count, device=self.device)[:, None]
         seen = depth[(image * side + at[..., 1]) * side + at[..., 0]]
-        return (inside & (seen > 0) & (seen > keypoints[..., 2] - 0.016)).to(torch.uint8)
+        reach = torch.full((21,), FINGER_REACH, device=self.device)
+        reach[[0, 1, 2, 5, 9, 13, 17]] = PALM_REACH
+        return (inside & (seen > 0) & (seen > keypoints[..., 2] - reach)).to(torch.uint8)

@@ -6,6 +6,7 @@ All light is linear RGB. A white surface facing the key light of an average scen
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -20,8 +21,12 @@ KINDS = {"soft": 0.42, "room": 0.34, "hard": 0.14, "back": 0.10}  # how the ligh
 LIGHTS = 3
 WRAP = (0.28, 0.16, 0.12)  # red light travels furthest under the skin, so shadows' edges are red
 SHADOW_SIZE = 128  # texels of the shadow map's side
-SHADOW_BIAS = 0.004  # metres
+SHADOW_BIAS, SHADOW_LIFT = 0.003, 0.004  # metres: towards the light, along the normal; against self-shadowing
 LIGHT_DISTANCE = 1.5  # metres from the hand to the lamp, for the shadow's perspective
+
+
+#: Share of the key light, 0..1, that reaches points (P, 3) of images (P,).
+Lit = Callable[[Tensor, Tensor], Tensor]
 
 
 class Lights(NamedTuple):
@@ -71,14 +76,14 @@ def sample_lights(rng: Rng, count: int) -> Lights:
     power[soft] *= 0.35
     power[hard, 0] = 1.1
     power[back, 0] = 1.3
-    warmth = rng.normal(count, 1, sigma=0.35) + rng.normal(count, LIGHTS + 1, sigma=0.25)
+    warmth = rng.normal(count, 1, sigma=0.3) + rng.normal(count, LIGHTS + 1, sigma=0.2)
     colours = temperature(warmth)
-    tinted = rng.chance(0.06, count, LIGHTS, 1)  # screens and coloured lamps
+    tinted = rng.chance(0.03, count, LIGHTS, 1)  # screens and coloured lamps
     tint = rng.uniform(0.3, 1.7, count, LIGHTS, 3)
     colour = power[..., None] * torch.where(tinted, tint, colours[:, :LIGHTS])
     level = torch.where(soft, rng.uniform(0.55, 0.8, count), rng.uniform(0.2, 0.5, count))
     level = torch.where(hard, rng.uniform(0.08, 0.25, count), level)
-    harmonics = rng.normal(count, 9, 3, sigma=0.08) + rng.normal(count, 9, 1, sigma=0.22)
+    harmonics = rng.normal(count, 9, 3, sigma=0.035) + rng.normal(count, 9, 1, sigma=0.22)
     harmonics[:, 4:] *= 0.5
     harmonics[:, 1] -= 0.25  # brighter from above
     harmonics[:, 0] = 1.0
@@ -120,7 +125,7 @@ def occlusion(points: Tensor, normals: Tensor, centres: Tensor, radii: Tensor) -
     return torch.exp(-1.1 * blocked.sum(-1))
 
 
-def shadow(vertices: Tensor, faces: Tensor, direction: Tensor, centre: Tensor, radius: Tensor):
+def shadow(vertices: Tensor, faces: Tensor, direction: Tensor, centre: Tensor, radius: Tensor) -> Lit:
     """Shadow maps of the key light, as a function of points.
 
     Parameters
@@ -136,8 +141,7 @@ def shadow(vertices: Tensor, faces: Tensor, direction: Tensor, centre: Tensor, r
 
     Returns
     -------
-    callable
-        ``lit(points (P, 3), image (P,)) -> (P,)`` share of the key light that arrives, 0..1.
+    Lit
     """
     helper = torch.zeros_like(direction)
     helper.scatter_(1, direction.abs().argmin(1, keepdim=True), 1.0)
@@ -151,7 +155,8 @@ def shadow(vertices: Tensor, faces: Tensor, direction: Tensor, centre: Tensor, r
         return torch.cat((local[..., :2] / local[..., 2:] * scale[..., None] + SHADOW_SIZE / 2, local[..., 2:]), -1)
 
     mapped = (vertices - lamp[:, None]) @ frame.transpose(1, 2)
-    mapped = torch.cat((mapped[..., :2] / mapped[..., 2:] * focal[:, None, None] + SHADOW_SIZE / 2, mapped[..., 2:]), -1)
+    depth = mapped[..., 2:]
+    mapped = torch.cat((mapped[..., :2] / depth * focal[:, None, None] + SHADOW_SIZE / 2, depth), -1)
     seen = rasterise(mapped, faces, SHADOW_SIZE, SHADOW_SIZE)
     depth = torch.full((len(vertices) * SHADOW_SIZE**2,), 1e9, device=vertices.device)
     depth[seen.pixel] = seen.depth

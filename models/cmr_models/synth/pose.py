@@ -17,11 +17,12 @@ __all__ = ["LIMITS_DEG", "clamp_to_limits", "limits", "neutral_angles", "sample_
 
 # Flexion, abduction and twist in degrees. Ranges of active motion after the American Academy of Orthopaedic Surgeons
 # (Joint Motion, 1965) and the 0th-100th percentiles of Cobos et al. (2008); a few degrees wider at the ends, since
-# passive motion (pressing, leaning) is photographed too. Twist is passive and small.
+# passive motion (pressing, leaning) is photographed too. Twist is passive and small, but for the thumb's saddle joint.
+# The thumb counts from the model's rest pose, half way between adduction and opposition.
 LIMITS_DEG: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
     "wrist": ((-70, 80), (-20, 30), (0, 0)),
-    "thumb CMC": ((-20, 50), (-10, 45), (-10, 25)),
-    "thumb MCP": ((-10, 60), (-8, 8), (-4, 4)),
+    "thumb CMC": ((-35, 50), (-35, 38), (-28, 25)),
+    "thumb MCP": ((-15, 62), (-8, 8), (-4, 4)),
     "thumb IP": ((-20, 85), (0, 0), (0, 0)),
     "MCP": ((-25, 92), (-24, 24), (-6, 6)),
     "PIP": ((-3, 112), (0, 0), (0, 0)),
@@ -106,11 +107,11 @@ def sample_free(rng: Rng, count: int) -> Tensor:
     angles[:, 1:, 2, 0] = bend * 100 * DIP_PER_PIP + rng.normal(count, 4, sigma=8)
     fan = rng.uniform(-0.3, 1.1, count, 1) * torch.tensor([14.0, 0.0, 10.0, 18.0])
     angles[:, 1:, 0, 1] = fan
-    angles[:, 0, 0, 0] = rng.uniform(-15, 45, count)
-    angles[:, 0, 0, 1] = rng.uniform(0, 38, count)
-    angles[:, 0, 0, 2] = angles[:, 0, 0, 0] * 0.35
-    angles[:, 0, 1, 0] = angles[:, 0, 0, 0] * 0.6 + rng.normal(count, sigma=14)
-    angles[:, 0, 2, 0] = angles[:, 0, 1, 0] * 0.8 + rng.normal(count, sigma=18)
+    angles[:, 0, 0, 0] = rng.uniform(-25, 42, count)
+    angles[:, 0, 0, 1] = rng.uniform(-18, 30, count)
+    angles[:, 0, 0, 2] = rng.normal(count, sigma=10) - 8
+    angles[:, 0, 1, 0] = angles[:, 0, 0, 0] * 0.6 + 6 + rng.normal(count, sigma=14)
+    angles[:, 0, 2, 0] = angles[:, 0, 1, 0] * 0.8 + 4 + rng.normal(count, sigma=18)
     return angles.reshape(count, 15, 3)
 
 

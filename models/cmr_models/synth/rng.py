@@ -42,7 +42,7 @@ class Rng:
         return torch.rand(shape, generator=self._generator) < probability
 
     def choose(self, weights: Sequence[float] | Tensor, *shape: int) -> Tensor:
-        """Indices drawn by weight."""
+        """Draw indices by weight."""
         weights = torch.as_tensor(weights, dtype=torch.float32)
         count = int(torch.tensor(shape).prod()) if shape else 1
         return torch.multinomial(weights, count, replacement=True, generator=self._generator).reshape(shape)
@@ -52,5 +52,5 @@ class Rng:
         return torch.exp(self.uniform(float(torch.tensor(low).log()), float(torch.tensor(high).log()), *shape))
 
     def direction(self, *shape: int) -> Tensor:
-        """Unit vectors (*shape, 3), uniform on the sphere."""
+        """Draw unit vectors (*shape, 3), uniform on the sphere."""
         return torch.nn.functional.normalize(self.normal(*shape, 3), dim=-1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..hand import HandTopology
 from .appearance import Cloth, Skin, cloth_albedo, lookup, sample_cloth, sample_skin, skin_albedo
 from .detail import SPECKLE_TILE, detail_coordinates, draw_details, speckle_tile
-from .light import LIGHTS, Lights, ambient, diffuse, occlusion, sample_lights, shadow, specular
+from .light import LIGHTS, SHADOW_LIFT, Lights, ambient, diffuse, occlusion, sample_lights, shadow, specular
 from .objects import Things, superellipsoid
 from .raster import Fragments, interpolate
 from .rng import Rng
@@ -19,7 +19,8 @@ from .surface import forearm_distance, vertex_normals
 
 __all__ = ["Looks", "Scene", "Shader"]
 
-EXPOSURE, EXPOSURE_SPREAD, ADAPTATION = 0.85, 0.28, 0.75
+EXPOSURE, EXPOSURE_SPREAD = 0.74, 0.28  # on a white surface; deviation of the logarithm
+ADAPTATION, WHITE_BALANCE = 0.75, 0.65  # share of the light's level and colour that the camera evens out
 BALL_RADIUS = 0.0085  # metres, the balls along the bones that occlude ambient light
 NAIL_SHINE, CLOTH_SHINE = 2.5, 0.1
 
@@ -88,7 +89,7 @@ class Shader:
         return Looks(*looks, torch.exp(rng.normal(count, sigma=EXPOSURE_SPREAD)).to(self._device))
 
     def _attributes(self, scene: Scene, lights: Lights) -> tuple[Tensor, Tensor]:
-        """Per-vertex values (B, R + O, 14) and the mean light (B,) on the scene."""
+        """Per-vertex values (B, R + O, 14) and the mean light (B, 3) on the hand."""
         normals = vertex_normals(scene.vertices, scene.faces)
         balls = bone_balls(scene.joints)
         radii = torch.full((balls.shape[1],), BALL_RADIUS, device=balls.device)
@@ -100,7 +101,7 @@ class Shader:
         fixed = self._fixed.expand(len(normals), -1, -1)
         pattern = torch.zeros(*scene.things.pattern.shape, fixed.shape[2], device=normals.device)
         pattern[..., 4] = scene.things.pattern
-        level = (soft + key)[:, : self._count].mean((1, 2))
+        level = (soft + key)[:, : self._count].mean(1).clamp_min(0.02)
         return torch.cat((normals, soft, key, torch.cat((fixed, pattern), 1)), -1), level
 
     def shade(self, scene: Scene, fragments: Fragments, looks: Looks) -> Tensor:
@@ -116,7 +117,7 @@ class Shader:
         position = self._positions(scene, fragments)
         hand_radius = torch.full_like(scene.focal, 0.13)
         lit = shadow(scene.vertices, scene.faces, lights.direction[:, 0], scene.joints.mean(1), hand_radius)
-        bright = 1 - lights.shadow.index_select(0, image) * (1 - lit(position, image))
+        bright = 1 - lights.shadow.index_select(0, image) * (1 - lit(position + SHADOW_LIFT * normal, image))
 
         albedo, shine = self._albedo(scene, fragments, looks, texel, dorsal, nail, along)
         view = -torch.nn.functional.normalize(position, dim=1)
@@ -126,8 +127,9 @@ class Shader:
         rim = (1 - (normal * view).sum(1).clamp(0, 1)) ** 4 * 0.08 * shine
         light = albedo * (soft + key * bright[:, None]) + rim[:, None] * soft
         light = light + spot[:, None] * lights.colour[:, 0].index_select(0, image)
-        gain = looks.exposure * EXPOSURE * (1 / level.clamp_min(0.05)) ** ADAPTATION
-        return tone(light * gain.index_select(0, image)[:, None])
+        mean = level.mean(1, keepdim=True)
+        gain = EXPOSURE * looks.exposure[:, None] / mean**ADAPTATION * (mean / level) ** WHITE_BALANCE
+        return tone(light * gain.index_select(0, image))
 
     def _positions(self, scene: Scene, fragments: Fragments) -> Tensor:
         """Camera-frame points (P, 3) of the pixels, from their depth."""

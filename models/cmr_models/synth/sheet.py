@@ -32,7 +32,7 @@ def mirror(images: np.ndarray, keypoints: np.ndarray) -> tuple[np.ndarray, np.nd
 def draw_labels(
     image: np.ndarray, keypoints: np.ndarray, silhouette: np.ndarray, points: np.ndarray, visible: np.ndarray, text: str
 ) -> np.ndarray:
-    """Draw skeleton (21, 2), contour of the silhouette (S, S), mesh points (V, 2) and a caption on an image, enlarged."""
+    """Draw skeleton (21, 2), contour of the silhouette (S, S), mesh points (V, 2) and caption on an enlarged image."""
     canvas = cv2.resize(image, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_LINEAR)
     fixed = 4  # binary digits of OpenCV's fixed-point coordinates
 

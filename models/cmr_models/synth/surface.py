@@ -14,7 +14,7 @@ __all__ = ["Surface", "forearm_distance", "vertex_normals"]
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Unit normals (B, R, 3) of vertices (B, R, 3), outward for counter-clockwise faces (F, 3)."""
+    """Compute unit normals (B, R, 3) of vertices (B, R, 3), outward for counter-clockwise faces (F, 3)."""
     a, b, c = (vertices.index_select(1, faces[:, k]) for k in range(3))
     normal = torch.linalg.cross(b - a, c - a)
     total = torch.zeros_like(vertices)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .rng import Rng
 
-__all__ = ["View", "VIEWS", "place", "project", "sample_rotations"]
+__all__ = ["VIEWS", "View", "place", "project", "sample_rotations"]
 
 # Typical views: weight and, in degrees, mean and deviation of yaw (0: back of the hand, 180: palm), pitch (negative:
 # the fingers point away from the camera) and roll.
@@ -25,6 +25,8 @@ VIEWS: dict[str, tuple[float, tuple[float, float], tuple[float, float], tuple[fl
 }
 # The remaining weight: orientations uniform over all rotations.
 ANY_ROLL = 0.25  # share of the typical views whose roll is uniform
+
+ARM_TOWARDS_CAMERA = 0.82  # cosine of the angle between forearm and view beyond which the arm hides the hand
 
 DISTANCE = (0.25, 1.2)  # metres to the root, uniform in the logarithm
 SIDE = (1.3, 2.2)  # side of the crop in sides of the joints' box
@@ -71,6 +73,13 @@ def uniform_rotations(rng: Rng, count: int) -> Tensor:
     return torch.stack(rows, 1)
 
 
+def turn_arm_away(rotation: Tensor) -> Tensor:
+    """Where the forearm (canonical +y) points at the camera and would hide the hand, turn it half about the x axis."""
+    hides = rotation[:, 2, 1] < -ARM_TOWARDS_CAMERA
+    half = torch.tensor([1.0, -1.0, -1.0])
+    return torch.where(hides[:, None, None], rotation * half[:, None], rotation)
+
+
 def sample_rotations(rng: Rng, count: int) -> Tensor:
     """Orientations of the hand (count, 3, 3): the typical `VIEWS`, the rest uniform."""
     table = torch.tensor([[*yaw, *pitch, *roll] for _, yaw, pitch, roll in VIEWS.values()])
@@ -79,7 +88,8 @@ def sample_rotations(rng: Rng, count: int) -> Tensor:
     yaw, pitch, roll = ((row[:, 2 * k] + row[:, 2 * k + 1] * rng.normal(count)) for k in range(3))
     roll = torch.where(rng.chance(ANY_ROLL, count), rng.uniform(-math.pi, math.pi, count), roll)
     typical = turn(2, roll) @ turn(0, pitch) @ turn(1, yaw)
-    return torch.where(rng.chance(sum(weights), count)[:, None, None], typical, uniform_rotations(rng, count))
+    mixed = torch.where(rng.chance(sum(weights), count)[:, None, None], typical, uniform_rotations(rng, count))
+    return turn_arm_away(mixed)
 
 
 def place(rng: Rng, joints: Tensor, rotation: Tensor, size: int, root: int = 9) -> View:

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training batches: rendered hands on fresh backgrounds, labelled photos, hand-free pictures; all augmented.
+
+A batch depends on the seed and its number only, so that a resumed run sees what an uninterrupted one would see.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from .real_crops import decode
+from .synth.background import Backgrounds
+from .synth.camera_noise import degrade
+from .synth.rng import Rng
+
+__all__ = ["Batches", "Mix", "Photos", "Renderings", "collate"]
+
+
+CROP_SIDE = (1.3, 2.2)  # side of a crop in sides of the joints' bounding box, as the data engine's
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What a batch is made of and how far it is augmented."""
+
+    rendered: int = 16
+    photos: int = 12
+    empty: int = 4
+    mirrored: float = 0.2  # share shown as left hands: presence, handedness and 2D cues only
+    zoomed: float = 0.3  # share of renderings seen from farther, turned and shifted
+    zoom: tuple[float, float] = (0.45, 1.1)
+    turn: float = 0.5  # standard deviation of in-plane rotation, radians
+    shift: float = 0.1  # largest shift, in crop sides
+
+
+@dataclass
+class Sample:
+    """One image with its labels; arrays are zero where a label is absent."""
+
+    image: np.ndarray  # (S, S, 3) uint8
+    keypoints: np.ndarray = field(default_factory=lambda: np.zeros((21, 2), np.float32))  # crop pixels
+    silhouette: np.ndarray | None = None  # (S, S) uint8
+    vertices: np.ndarray | None = None  # (V, 3) metres, right hand
+    world: np.ndarray = field(default_factory=lambda: np.zeros((21, 3), np.float32))  # up to similarity
+    weight: float = 0.0  # of the photo's labels
+    present: bool = False
+    right: bool = True
+
+
+def warp(size: int, angle: float, scale: float, centre: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Affine map (2, 3) that turns and scales about ``centre`` and moves it to the middle of a crop plus ``shift``."""
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    linear = np.array([[cos, -sin], [sin, cos]])
+    return np.concatenate([linear, ((size - 1) / 2 + shift - linear @ centre)[:, None]], 1)
+
+
+def rotate_z(points: np.ndarray, angle: float) -> np.ndarray:
+    """Turn points (N, 3) about the optical axis as `warp` turns the image."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    return points @ np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]], points.dtype)
+
+
+class Renderings:
+    """Samples from a folder written by `cmr_models.synth.bake`."""
+
+    def __init__(self, folder: Path, first: int = 0, last: int | None = None) -> None:
+        read = lambda name: np.load(folder / f"{name}.npy", mmap_mode="r")  # noqa: E731
+        self.rgba, self.outline, self.vertices = read("rgba"), read("silhouette"), read("vertices")
+        self.keypoints, self.joints = read("keypoints"), read("joints")
+        about = np.load(folder / "done.npy")
+        chunk = -(-len(self.rgba) // len(about))
+        done = np.flatnonzero(np.repeat(about, chunk)[: len(self.rgba)])
+        self.index = done[first:last]
+
+    def __len__(self) -> int:
+        """Return the number of rendered hands."""
+        return len(self.index)
+
+    def sample(self, index: int, background: np.ndarray, mix: Mix, random: np.random.Generator) -> Sample:
+        """Lay one rendered hand over a background; sometimes turned, shifted and seen from farther away."""
+        k = self.index[index]
+        rgba, outline = self.rgba[k], self.outline[k]
+        vertices, keypoints = self.vertices[k].astype(np.float32), self.keypoints[k].copy()
+        size = len(background)
+        if random.random() < mix.zoomed or size != len(rgba):
+            angle, middle = random.normal(0, mix.turn), np.full(2, (len(rgba) - 1) / 2)
+            zoom = np.exp(random.uniform(*np.log(mix.zoom))) * size / len(rgba)
+            matrix = warp(size, angle, zoom, middle, random.uniform(-1, 1, 2) * mix.shift * size)
+            premultiplied = np.concatenate([rgba[..., :3] * (rgba[..., 3:] / 255.0), rgba[..., 3:]], 2).astype(
+                np.float32
+            )
+            moved = cv2.warpAffine(premultiplied, matrix, (size, size), flags=cv2.INTER_LINEAR)
+            outline = cv2.warpAffine(outline, matrix, (size, size), flags=cv2.INTER_LINEAR)
+            image = moved[..., :3] + background * (1 - moved[..., 3:] / 255)
+            vertices = rotate_z(vertices, angle)
+            keypoints = (keypoints @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+        else:
+            alpha = rgba[..., 3:] / np.float32(255)
+            image = rgba[..., :3] * alpha + background * (1 - alpha)
+        return Sample(np.round(image).astype(np.uint8), keypoints, np.asarray(outline), vertices, present=True)
+
+
+class Photos:
+    """Labelled photos and hand-free pictures from a file written by `cmr_models.real_crops`."""
+
+    def __init__(self, path: Path, val: bool = False) -> None:
+        with np.load(path) as data:
+            self.jpeg, self.offsets = data["jpeg"], data["offsets"]
+            self.keypoints, self.world = data["keypoints"], data["world"]
+            self.right, self.weight, self.valid = data["right"], data["weight"], data["valid"]
+            self.index = np.flatnonzero(data["val"] == val)
+            groups = data["group"][self.index]
+        # Folders differ in size and variety: draw each hand with the square root of its group's share.
+        _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
+        self.chance = counts[inverse] ** -0.5
+        self.chance /= self.chance.sum()
+
+    def __len__(self) -> int:
+        """Return the number of labelled hands."""
+        return len(self.index)
+
+    def sample(self, index: int, size: int, mix: Mix | None, random: np.random.Generator) -> Sample:
+        """Cut one labelled hand as a right hand; ``mix=None`` leaves the augmentation out."""
+        k = self.index[index]
+        image, keypoints = decode(self.jpeg, self.offsets, k), self.keypoints[k]
+        world, valid = self.world[k], self.valid[k]
+        if not self.right[k]:
+            width = image.shape[1]
+            image, keypoints = image[:, ::-1], keypoints * [-1, 1] + [width - 1, 0]
+            world, valid = world * [-1, 1, 1], [width - valid[2], valid[1], width - valid[0], valid[3]]
+        low, high = keypoints.min(0), keypoints.max(0)
+        side, angle, shift = 1.7, 0.0, np.zeros(2)
+        if mix is not None:
+            side, angle = random.uniform(*CROP_SIDE), random.normal(0, mix.turn)
+            shift = random.uniform(-1, 1, 2) * mix.shift * size
+        matrix = warp(size, angle, size / (side * (high - low).max()), (low + high) / 2, shift)
+        image = np.ascontiguousarray(image)
+        if mix is not None and random.random() < 0.7:  # the repeated border of the baked crop is no photo
+            x0, y0, x1, y1 = np.round(valid).astype(int)
+            photo, image = image, np.zeros_like(image)
+            image[y0:y1, x0:x1] = photo[y0:y1, x0:x1]
+        moved = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
+        points = (keypoints @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+        turned = rotate_z(np.asarray(world, np.float32), angle)
+        return Sample(moved, points, world=turned, weight=float(self.weight[k]), present=True)
+
+
+class Batches(Dataset):
+    """Batch number -> dict of tensors, see `collate`.
+
+    Parameters
+    ----------
+    renderings : Renderings
+    photos : Path or None
+        File of `cmr_models.real_crops`; without it, all hands are rendered and backgrounds procedural.
+    size : int
+        Side of the network's input in pixels.
+    """
+
+    def __init__(self, renderings: Renderings, photos: Path | None, size: int, mix: Mix, seed: int, count: int) -> None:
+        self.renderings, self.size, self.mix, self.seed, self.count = renderings, size, mix, seed, count
+        self.photos = Photos(photos) if photos else None
+        self.backgrounds = Backgrounds(photos)
+
+    def __len__(self) -> int:
+        """Return the number of batches of the whole run."""
+        return self.count
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        """Assemble one batch."""
+        mix, random = self.mix, np.random.default_rng((self.seed, number))
+        self.backgrounds._random = random
+        samples = []
+        rendered = mix.rendered + (0 if self.photos else mix.photos)
+        for background in self.backgrounds.sample(rendered, self.size):
+            samples.append(self.renderings.sample(int(random.integers(len(self.renderings))), background, mix, random))
+        if self.photos:
+            for index in random.choice(len(self.photos), mix.photos, p=self.photos.chance):
+                samples.append(self.photos.sample(int(index), self.size, mix, random))
+        samples += [Sample(image) for image in self.backgrounds.sample(mix.empty, self.size)]
+        for sample in samples:
+            if sample.present and random.random() < mix.mirrored:
+                mirror(sample)
+        images = degrade(Rng(self.seed, number), torch.from_numpy(np.stack([s.image for s in samples])))
+        return collate(samples, images)
+
+
+def mirror(sample: Sample) -> None:
+    """Show the sample as a left hand; it then teaches presence, handedness and 2D cues only."""
+    sample.image = np.ascontiguousarray(sample.image[:, ::-1])
+    sample.keypoints = sample.keypoints * np.float32([-1, 1]) + np.float32([sample.image.shape[1] - 1, 0])
+    if sample.silhouette is not None:
+        sample.silhouette = np.ascontiguousarray(sample.silhouette[:, ::-1])
+    sample.vertices, sample.weight, sample.right = None, 0.0, False
+
+
+def collate(samples: list[Sample], images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Stack samples.
+
+    Returns
+    -------
+    dict
+        ``image`` (B, S, S, 3) uint8, ``keypoints`` (B, 21, 2) crop pixels, ``silhouette`` (B, S, S) uint8, ``vertices``
+        (N, V, 3) of the samples ``meshed`` (N,), ``world`` (B, 21, 3), ``weight`` (B,) of ``world``, and masks
+        ``present``, ``right``, ``outlined`` (B,).
+    """
+    size = images.shape[1]
+    blank = np.zeros((size, size), np.uint8)
+    meshed = [i for i, s in enumerate(samples) if s.vertices is not None]
+    vertices = [samples[i].vertices for i in meshed] or [np.zeros((0, 3), np.float32)]
+    return {
+        "image": images,
+        "keypoints": torch.from_numpy(np.stack([s.keypoints for s in samples])),
+        "silhouette": torch.from_numpy(np.stack([blank if s.silhouette is None else s.silhouette for s in samples])),
+        "vertices": torch.from_numpy(np.stack(vertices)),
+        "meshed": torch.tensor(meshed, dtype=torch.long),
+        "world": torch.from_numpy(np.stack([s.world for s in samples])),
+        "weight": torch.tensor([s.weight for s in samples]),
+        "present": torch.tensor([s.present for s in samples]),
+        "right": torch.tensor([s.right for s in samples]),
+        "outlined": torch.tensor([s.silhouette is not None or not s.present for s in samples]),
+    }

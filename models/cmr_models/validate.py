@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Held-out figures during training: renderings with exact truth, photos with weak labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cmr_runtime.heatmaps import decode
+from cmr_runtime.metrics import mean_distance, mpjpe, pa_mpjpe
+
+from .batches import Mix, Photos, Renderings, Sample, collate, mirror
+from .network import HandNet, HandNetConfig
+from .synth.background import Backgrounds
+
+__all__ = ["Validation"]
+
+
+class Validation:
+    """A fixed set of samples without photographic augmentation, and the figures of a network on it."""
+
+    def __init__(
+        self, renderings: Renderings, photos: Path | None, config: HandNetConfig, count: int = 256, seed: int = 7
+    ) -> None:
+        self.config = config
+        random, size = np.random.default_rng(seed), config.size
+        backgrounds = Backgrounds(photos, seed)
+        still = Mix(zoomed=0.0)
+        self.rendered = [
+            renderings.sample(i, background, still, random)
+            for i, background in enumerate(backgrounds.sample(min(count, len(renderings)), size))
+        ]
+        self.photos: list[Sample] = []
+        if photos:
+            held_out = Photos(photos, val=True)
+            some = np.linspace(0, len(held_out) - 1, min(count, len(held_out))).astype(int)
+            self.photos = [held_out.sample(int(i), size, None, random) for i in some]
+        left = [Sample(s.image, s.keypoints, present=True) for s in [*self.rendered[::4], *self.photos[::4]]]
+        for sample in left:
+            mirror(sample)
+        self.others = left + [Sample(image) for image in backgrounds.sample(count // 2, size)]
+
+    @torch.no_grad()
+    def _predict(self, net: HandNet, samples: list[Sample]) -> dict[str, np.ndarray]:
+        device = next(net.parameters()).device
+        mean, std = (torch.tensor(v, device=device) for v in (self.config.mean, self.config.std))
+        parts: dict[str, list[np.ndarray]] = {"joints": [], "maps": [], "present": [], "right": [], "vertices": []}
+        for start in range(0, len(samples), 32):
+            chunk = samples[start : start + 32]
+            image = collate(chunk, torch.from_numpy(np.stack([s.image for s in chunk])))["image"].to(device)
+            out = net(((image.float() / 255 - mean) / std).permute(0, 3, 1, 2))
+            vertices = out.mesh.levels[0]
+            parts["vertices"].append(vertices.cpu().numpy())
+            parts["joints"].append((net.joint_regressor @ vertices).cpu().numpy())
+            parts["maps"].append(out.mesh.heatmaps.sigmoid().cpu().numpy())
+            parts["present"].append(out.prior.presence[:, 0].cpu().numpy() > 0)
+            parts["right"].append(out.prior.right[:, 0].cpu().numpy() > 0)
+        return {k: np.concatenate(v) for k, v in parts.items()}
+
+    def run(self, net: HandNet) -> dict[str, float]:
+        """Figures in millimetres and in pixels of a crop of 256; shares for presence and handedness."""
+        figures: dict[str, float] = {}
+        regressor = net.joint_regressor.cpu().numpy()
+        right, present = [], []
+        for name, samples in (("synth", self.rendered), ("photo", self.photos)):
+            if not samples:
+                continue
+            got = self._predict(net, samples)
+            pixels = [
+                mean_distance(decode(m, self.config.size)[0], s.keypoints)
+                for m, s in zip(got["maps"], samples, strict=True)
+            ]
+            figures[f"{name}_px256"] = float(np.mean(pixels)) * 256 / self.config.size
+            truth = [s.world if s.vertices is None else regressor @ s.vertices for s in samples]
+            pairs = list(zip(got["joints"], truth, strict=True))
+            figures[f"{name}_pa_mm"] = 1000 * float(np.mean([pa_mpjpe(a, b) for a, b in pairs]))
+            figures[f"{name}_root_mm"] = 1000 * float(np.mean([mpjpe(a, b) for a, b in pairs]))
+            right += got["right"].tolist()
+            present += got["present"].tolist()
+        got = self._predict(net, self.others)
+        shown = np.array([s.present for s in self.others])
+        figures["right_seen_right"], figures["left_seen_left"] = (
+            float(np.mean(right)),
+            float(np.mean(~got["right"][shown])),
+        )
+        figures["hand_found"] = float(np.mean(present + got["present"][shown].tolist()))
+        figures["empty_found"] = float(np.mean(got["present"][~shown]))
+        return {k: round(v, 4) for k, v in figures.items()}
