@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Worker inside the peer's environment: times MediaPipe's hand landmark network; `benchmarks.peer` has the protocol.
+"""Worker inside the peer's environment: times MediaPipe's hand landmark network; `benchmarks.worker` has the protocol.
 
 It imports nothing of the project, since the project is not installed where it runs.
 """
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # Whatever it is, the other side can only report it.
         _say(answers, {"error": f"{type(error).__name__}: {error}"})
         return 1
-    _say(answers, {"ready": True, "versions": {**versions, "python": platform.python_version()}})
+    _say(answers, {"ready": True, "versions": {**versions, "peer python": platform.python_version()}})
     serve(run, sys.stdin, answers, time.perf_counter)
     return 0
 

@@ -128,7 +128,7 @@ def test_canonical_frame_is_a_right_hand_seen_from_its_back():
 
 
 def test_the_hand_has_human_proportions():
-    """Buryanov & Kotiuk (2010), Table 2: proximal, middle, distal phalanx of index to little finger, mean ± 4 sd."""
+    """Bones of index to little finger after Buryanov & Kotiuk (2010): proximal, middle, distal phalanx in mm."""
     length = lambda a, b: 1000 * float(np.linalg.norm(JOINTS[a] - JOINTS[b]))  # noqa: E731
     assert 160 < length(0, 12) < 210
     expected = {

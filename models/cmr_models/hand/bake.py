@@ -270,10 +270,8 @@ def main() -> None:
     arrays["joint_regressor"] = fit_joint_regressor(arrays, landmarks, tips)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(args.out, **arrays)
-    print(
-        f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB; wrist to middle tip {np.linalg.norm(rest[tips[2]]):.4f} m;",
-        lengths,
-    )
+    size, length = args.out.stat().st_size / 1e6, np.linalg.norm(rest[tips[2]])
+    print(f"{args.out}: {size:.2f} MB; wrist to middle tip {length:.4f} m")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A peer in a process of its own, told when to run.
+
+A worker is a program that speaks JSON lines. It begins with ``{"ready": true, "versions": {...}}``; to ``{"run": 20}``
+it answers ``{"ms": [...]}`` with 20 times in milliseconds; in place of either it may say ``{"error": "..."}``. It ends
+when its input ends.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from cmr_runtime.errors import CmrError
+
+__all__ = ["PeerError", "Worker"]
+
+
+class PeerError(CmrError):
+    """The peer's environment is absent or stale, or a worker in it fails."""
+
+
+class Worker:
+    """A peer that runs when told to, and otherwise waits.
+
+    Parameters
+    ----------
+    command : sequence of str
+        Program and arguments.
+    name : str
+        What messages call it.
+    mend : str
+        What messages end with: what to do about it.
+    timeout : float
+        Seconds until an answer counts as missing.
+
+    Attributes
+    ----------
+    versions : dict of str
+        What the worker says it runs on.
+
+    Raises
+    ------
+    PeerError
+        It does not start, or begins with anything but a greeting.
+    """
+
+    def __init__(self, command: Sequence[str], name: str, mend: str, timeout: float = 120.0) -> None:
+        self._name, self._mend, self._timeout = name, mend, timeout
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, encoding="utf-8"
+            )
+        except OSError as error:
+            self._log.close()
+            raise PeerError(f"peer {name} does not start ({error}); {mend}") from error
+        try:
+            versions = self._receive("ready").get("versions", {})
+            self.versions = {str(key): str(value) for key, value in dict(versions).items()}
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, invocations: int) -> list[float]:
+        """Run so many times; the time of each, milliseconds.
+
+        Raises
+        ------
+        PeerError
+            The worker reports an error, is gone, is silent, or answers with anything but so many times.
+        """
+        try:
+            self._process.stdin.write(json.dumps({"run": invocations}) + "\n")
+            self._process.stdin.flush()
+        except (OSError, ValueError) as error:
+            raise self._error(f"takes no request ({error})") from error
+        times = self._receive("ms")["ms"]
+        numbers = isinstance(times, list) and all(type(t) in (int, float) and math.isfinite(t) and t > 0 for t in times)
+        if not numbers or len(times) != invocations:
+            raise self._error(f"was asked for {invocations} times in ms and answered {str(times)[:80]}")
+        return [float(t) for t in times]
+
+    def close(self) -> None:
+        """End the worker: its input ends; if it does not follow, it is killed."""
+        try:
+            self._process.communicate(timeout=5)
+        except (OSError, ValueError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.wait()
+        finally:
+            self._log.close()
+
+    def _receive(self, key: str) -> dict[str, Any]:
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self._process.kill()
+
+        clock = threading.Timer(self._timeout, give_up)
+        clock.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            clock.cancel()
+        if not line:
+            raise self._error(f"gave no answer in {self._timeout:g} s" if late.is_set() else "ended without an answer")
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if isinstance(answer, dict) and "error" in answer:
+            raise self._error(f"says: {answer['error']}")
+        if not isinstance(answer, dict) or key not in answer:
+            raise self._error(f"answered {line.strip()[:80]!r}, without {key!r}")
+        return answer
+
+    def _error(self, what: str) -> PeerError:
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - 600))
+        log = self._log.read().decode("utf-8", "replace").strip()
+        last = f"; its last words: {' | '.join(log.splitlines()[-4:])}" if log else ""
+        return PeerError(f"peer {self._name} {what}{last}; {self._mend}")

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+import io
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from disc_bundle import S, make_mesh, make_prior, make_topology
+
+from benchmarks import networks, peer
+from benchmarks.machine import describe_machine, processor_name
+from benchmarks.peer_landmarks import serve
+from benchmarks.worker import PeerError, Worker
+from cmr_runtime import write_bundle
+
+FAKE = """
+import json, os, sys, time
+mode = sys.argv[1]
+print("a warning of a library", file=sys.stderr, flush=True)
+if mode == "no import":
+    print(json.dumps({"error": "ModuleNotFoundError: No module named 'ai_edge_litert'"}), flush=True)
+    sys.exit(1)
+if mode == "garbage":
+    print("INFO: hello", flush=True)
+print(json.dumps({"ready": True, "versions": {"fake": "1.0"}}), flush=True)
+for line in sys.stdin:
+    count = json.loads(line)["run"]
+    if mode == "dies":
+        print("segmentation of something", file=sys.stderr, flush=True)
+        os._exit(3)
+    if mode == "silent":
+        time.sleep(60)
+    answers = {"short": [1.0], "nan": [float("nan")] * count, "text": "soon", "negative": [-1.0] * count}
+    print(json.dumps({"ms": answers.get(mode, [2.0] * count)}), flush=True)
+"""
+
+
+def _fake(mode: str, timeout: float = 20.0) -> Worker:
+    return Worker([sys.executable, "-I", "-c", FAKE, mode], "fake", mend="mend it", timeout=timeout)
+
+
+@pytest.fixture(scope="module")
+def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    topology = make_topology()
+    path = tmp_path_factory.mktemp("bundle") / "hand.cmr"
+    write_bundle(
+        path, prior=make_prior(), mesh=make_mesh(topology), topology=topology, licence_text="For tests only.\n",
+        name="disc", licence="Apache-2.0", provenance={}, input_size=S, mean=[0.0] * 3, std=[1.0] * 3,
+    )  # fmt: skip
+    return path
+
+
+def test_worker_answers_until_it_is_closed() -> None:
+    with _fake("good") as worker:
+        assert worker.versions == {"fake": "1.0"}
+        assert worker.run(3) == [2.0, 2.0, 2.0]
+        assert len(worker.run(5)) == 5
+    assert worker._process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("dies", r"peer fake .*; its last words: .*segmentation of something; mend it"),
+        ("short", r"asked for 4 times in ms and answered \[1\.0\]"),
+        ("nan", "asked for 4 times"),
+        ("negative", "asked for 4 times"),
+        ("text", "answered soon"),
+    ],
+)
+def test_worker_that_fails_is_named_with_its_mend(mode: str, words: str) -> None:
+    with _fake(mode) as worker, pytest.raises(PeerError, match=words):
+        worker.run(4)
+
+
+def test_worker_that_is_silent_is_given_up() -> None:
+    with _fake("silent") as worker:
+        worker._timeout = 0.2
+        with pytest.raises(PeerError, match=r"gave no answer in 0\.2 s"):
+            worker.run(4)
+        with pytest.raises(PeerError):
+            worker.run(4)
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [("no import", "says: ModuleNotFoundError.*mend it"), ("garbage", "answered 'INFO: hello', without 'ready'")],
+)
+def test_worker_that_does_not_greet(mode: str, words: str) -> None:
+    with pytest.raises(PeerError, match=words):
+        _fake(mode)
+
+
+def test_worker_whose_program_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(PeerError, match=r"does not start.*mend it"):
+        Worker([str(tmp_path / "python")], "fake", mend="mend it")
+
+
+def test_landmark_worker_serves_json_lines() -> None:
+    requests = ['{"run": 2}', '{"run": 0}', '{"run": true}', "[]", "nonsense", '{"run": 1}']
+    answers, calls, ticks = io.StringIO(), [], itertools.count(step=0.004)
+    serve(lambda: calls.append(1), io.StringIO("\n".join(requests)), answers, lambda: next(ticks))
+    said = [json.loads(line) for line in answers.getvalue().splitlines()]
+    assert said[0]["ms"] == pytest.approx([4.0, 4.0])
+    assert [list(answer) for answer in said[1:5]] == [["error"]] * 4
+    assert "nonsense" in said[4]["error"]
+    assert said[5]["ms"] == pytest.approx([4.0])
+    assert len(calls) == 3
+
+
+def test_turns_rotate_and_leave_out_what_leads_in() -> None:
+    order: list[tuple[str, int]] = []
+
+    def contestant(name: str):
+        def run(invocations: int) -> dict[str, list[float]]:
+            order.append((name, invocations))
+            return {name: [float(i) for i in range(invocations)]}
+
+        return run
+
+    times = networks.measure([contestant(name) for name in "abc"], rounds=4, invocations=5, pause=0.0)
+    assert order[:3] == [(name, networks.WARM_UP) for name in "abc"]
+    assert "".join(name for name, _ in order[3:]) == "abcbcacababc"
+    expected = [[float(networks.LEAD_IN + i) for i in range(5)]] * 4
+    assert times == dict.fromkeys("abc", expected)
+
+
+def test_ratio_is_taken_within_a_round() -> None:
+    # The machine slows down threefold after the first round; the ratio must not see it.
+    ours = [[1.0, 2.0, 3.0], [3.0, 6.0, 9.0], [9.0, 6.0, 3.0], [6.0, 6.0, 6.0]]
+    theirs = [[4.0, 4.0, 4.0], [12.0, 12.0, 12.0], [12.0, 12.0, 12.0], [5.0, 5.0, 5.0]]
+    summary = networks.summarise({"ours": ours, "theirs": theirs}, "ours", ["theirs"])
+    ratio = summary["ratios"]["theirs"]
+    assert ratio["median"] == 0.5
+    assert ratio["extremes"] == [0.5, 1.2]
+    assert ratio["quartiles"] == pytest.approx([0.5, 0.675])
+    assert (ratio["faster_rounds"], ratio["rounds"]) == (3, 4)
+    assert summary["stages"]["ours"]["median_ms"] == 6.0
+    assert summary["stages"]["theirs"]["p95_ms"] == np.percentile(theirs, 95)
+
+
+@pytest.fixture
+def fake_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "interpreter", lambda: Path(sys.executable))
+    monkeypatch.setattr(networks, "landmark_worker", lambda model, threads: _fake("good"))
+    monkeypatch.setattr(networks, "PAUSE", 0.0)
+
+
+@pytest.mark.usefixtures("fake_peer")
+def test_command_prints_json(bundle_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--model", str(bundle_path), "--threads", "1", "2", "--rounds", "2", "--invocations", "3", "--json"]
+    assert networks.main(arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["model"] == "disc"
+    assert {"onnxruntime", "numpy", "fake"} <= set(report["versions"])
+    assert [run["threads"] for run in report["runs"]] == [1, 2]
+    for run in report["runs"]:
+        assert list(run["stages"]) == ["prior", "mesh", "prior + mesh", "MediaPipe full", "MediaPipe lite"]
+        assert run["stages"]["MediaPipe full"] == {"median_ms": 2.0, "p95_ms": 2.0}
+        assert {ratio["rounds"] for ratio in run["ratios"].values()} == {2}
+
+
+@pytest.mark.usefixtures("fake_peer")
+def test_command_prints_a_table(bundle_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert networks.main(["--model", str(bundle_path), "--rounds", "2", "--invocations", "2"]) == 0
+    text = capsys.readouterr().out
+    assert str(describe_machine()["processor"]) in text
+    assert "MediaPipe full        2.00 ms    2.00 ms" in text
+    assert "prior + mesh / MediaPipe lite: " in text
+    assert "of 2 rounds" in text
+
+
+def test_command_names_the_mend_when_the_peer_is_absent(
+    bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(networks, "interpreter", lambda: peer.interpreter(tmp_path))
+    assert networks.main(["--model", str(bundle_path)]) == 2
+    assert "python -m benchmarks.peer" in capsys.readouterr().err
+
+
+def test_stale_or_damaged_environment_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "peer.json").write_text('["mediapipe==0.9.0"]')
+    with pytest.raises(PeerError, match=r"mediapipe==0\.9\.0.*--again"):
+        peer.interpreter(tmp_path)
+    (tmp_path / "peer.json").write_text(json.dumps([*peer.REQUIREMENTS, *peer.FILES_ONLY]))
+    with pytest.raises(PeerError, match="lost its Python"):
+        peer.interpreter(tmp_path)
+
+
+def test_environment_replaces_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("the only copy")
+    with pytest.raises(PeerError, match="move it away"):
+        peer.create(location=tmp_path)
+    with pytest.raises(PeerError, match="--python"):
+        peer.create(str(tmp_path / "nothing"), tmp_path / "new")
+
+
+def test_processor_name_on_x86_and_arm() -> None:
+    assert processor_name("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n") == "Some CPU @ 2 GHz"
+    assert processor_name("processor\t: 0\nFeatures\t: fp\n\nModel\t\t: A board Rev 1\n") == "A board Rev 1"
+    assert processor_name("")
+
+
+@pytest.mark.slow
+def test_real_peer_runs_both_networks(bundle_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        peer.interpreter()
+    except PeerError as error:
+        pytest.skip(str(error))
+    assert networks.main(["--model", str(bundle_path), "--rounds", "1", "--invocations", "2", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["versions"]["mediapipe"] == "0.10.14"
+    assert set(report["runs"][0]["ratios"]) == {"MediaPipe full", "MediaPipe lite"}

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches: labels move with the pixels, absent labels are masked, the seed and the number say all."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from cmr_models.batches import Batches, Mix, Photos, Renderings, Sample, collate, mirror, rotate_z, warp
+from fake_data import DEPTH, centroid, draw_dot, pinhole, write_photos, write_renderings
+
+SIZE = 96
+PLAIN = Mix(zoomed=0.0, mirrored=0.0)
+ALWAYS = replace(PLAIN, zoomed=1.0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_renderings(tmp_path_factory.mktemp("synth"), 6, SIZE)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("photos") / "real.npz", 12)
+
+
+def with_dot(folder, joint: int) -> Renderings:
+    """Renderings whose only picture is an opaque dot at one joint."""
+    renderings = Renderings(folder)
+    black = np.zeros((SIZE, SIZE, 3), np.uint8)
+    dots = [draw_dot(black, k[joint], peak=255) for k in renderings.keypoints]
+    renderings.rgba = np.stack([np.dstack([np.full_like(d, 255), d[..., :1]]) for d in dots])  # white, dot in alpha
+    return renderings
+
+
+# Geometry
+
+
+def test_warp_turns_about_the_point_and_moves_it_to_the_middle():
+    matrix = warp(101, 0.0, 2.0, np.array([30.0, 40.0]), np.array([3.0, -4.0]))
+    move = lambda p: matrix[:, :2] @ p + matrix[:, 2]  # noqa: E731
+    np.testing.assert_allclose(move(np.array([30.0, 40.0])), [53, 46])
+    np.testing.assert_allclose(move(np.array([31.0, 40.0])), [55, 46])
+    quarter = warp(101, np.pi / 2, 1.0, np.array([30.0, 40.0]), np.zeros(2))
+    np.testing.assert_allclose(quarter[:, :2] @ [31, 40] + quarter[:, 2], [50, 51])  # +x turns to +y, down
+
+
+@pytest.mark.parametrize("angle", [-2.0, 0.3, 1.1])
+def test_a_turn_about_the_optical_axis_turns_the_image(angle):
+    points = np.random.default_rng(0).uniform(-0.1, 0.1, (30, 3))
+    root = np.array([0.02, -0.01, DEPTH])
+    matrix = warp(SIZE, angle, 1.0, np.full(2, (SIZE - 1) / 2), np.zeros(2))
+    seen = pinhole(points, root, SIZE) @ matrix[:, :2].T + matrix[:, 2]
+    turned = pinhole(rotate_z(points, angle), rotate_z(root[None], angle)[0], SIZE)
+    np.testing.assert_allclose(turned, seen, atol=1e-9)
+
+
+@pytest.mark.parametrize("mix", [PLAIN, ALWAYS], ids=["still", "moved"])
+@pytest.mark.parametrize("joint", [0, 9, 12])
+def test_a_dot_painted_at_a_rendered_joint_lands_on_its_keypoint(folder, mix, joint):
+    renderings, background = with_dot(folder, joint), np.zeros((SIZE, SIZE, 3), np.uint8)
+    seen = 0
+    for seed in range(12):
+        sample = renderings.sample(seed % 6, background, mix, np.random.default_rng(seed))
+        at = sample.keypoints[joint]
+        if at.min() < 8 or at.max() > SIZE - 9:
+            continue
+        seen += 1
+        assert np.abs(centroid(sample.image[..., 0], at) - at).max() < 0.15
+    assert seen >= 6
+
+
+def test_another_size_of_input_scales_image_and_labels(folder):
+    renderings, size = with_dot(folder, 9), 160
+    sample = renderings.sample(0, np.zeros((size, size, 3), np.uint8), ALWAYS, np.random.default_rng(3))
+    assert sample.image.shape == (size, size, 3)
+    assert sample.silhouette.shape == (size, size)
+    at = sample.keypoints[9]
+    assert np.abs(centroid(sample.image[..., 0], at) - at).max() < 0.15
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_moved_rendering_keeps_mesh_keypoints_and_outline_together(folder, seed):
+    """The outline in the picture has the proportions of the turned mesh."""
+    renderings = Renderings(folder)
+    sample = renderings.sample(seed, np.zeros((SIZE, SIZE, 3), np.uint8), ALWAYS, np.random.default_rng(seed))
+    still = renderings.vertices[seed].astype(np.float32)
+    assert np.abs(sample.vertices - still).max() > 1e-3
+    np.testing.assert_allclose(sample.vertices[:, 2], still[:, 2], atol=1e-6)
+    hull = pinhole(sample.vertices, np.array([0, 0, DEPTH]), SIZE)
+    x, y = np.nonzero(sample.silhouette.T > 127)
+    inside = np.stack([x, y], 1).astype(float)
+    assert inside.min() > 0  # the crop does not cut it
+    assert inside.max() < SIZE - 1
+    extent = lambda p: (p.max(0) - p.min(0)) / np.ptp(p, axis=0).max()  # noqa: E731
+    np.testing.assert_allclose(extent(inside), extent(hull), atol=0.06)
+
+
+def test_background_shows_around_the_hand_and_through_nothing_else(folder):
+    renderings = Renderings(folder)
+    background = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)
+    sample = renderings.sample(0, background, PLAIN, np.random.default_rng(0))
+    alpha = renderings.rgba[0, ..., 3]
+    np.testing.assert_array_equal(sample.image[alpha == 0], background[alpha == 0])
+    np.testing.assert_array_equal(sample.image[alpha == 255], renderings.rgba[0][alpha == 255][:, :3])
+    np.testing.assert_array_equal(sample.silhouette, renderings.outline[0])
+
+
+def test_only_finished_chunks_are_used(tmp_path):
+    folder = write_renderings(tmp_path, 40, 32, chunk=32)  # the second chunk holds 8
+    np.save(folder / "done.npy", np.uint8([0, 1]))
+    assert Renderings(folder).index.tolist() == list(range(32, 40))
+    np.save(folder / "done.npy", np.uint8([1, 0]))
+    assert Renderings(folder).index.tolist() == list(range(32))
+    np.save(folder / "done.npy", np.uint8([1, 1]))
+    assert len(Renderings(folder)) == 40
+    kept, rest = Renderings(folder, last=5).index, Renderings(folder, first=5).index
+    assert not set(kept.tolist()) & set(rest.tolist())
+    assert len(kept) + len(rest) == 40
+
+
+# Photos
+
+
+@pytest.mark.parametrize("mix", [None, Mix()], ids=["plain", "augmented"])
+def test_a_dot_in_a_photo_lands_on_its_keypoint_left_hand_or_right(photos, mix):
+    source, seen = Photos(photos), {True: 0, False: 0}
+    for number in range(len(source)):
+        for seed in range(4):
+            sample = source.sample(number, 128, mix, np.random.default_rng(seed))
+            at = sample.keypoints[8]
+            if at.min() < 16 or at.max() > 111:
+                continue
+            light = np.clip(sample.image[..., 0].astype(float) - 70, 0, None)
+            assert np.abs(centroid(light, at, 16) - at).max() < 0.35
+            seen[bool(source.right[source.index[number]])] += 1
+    assert min(seen.values()) > 4
+
+
+def test_a_left_photo_is_mirrored_in_the_plane_and_in_space(photos):
+    source = Photos(photos)
+    number = int(np.flatnonzero(~source.right[source.index])[0])
+    k = source.index[number]
+    sample = source.sample(number, 128, None, np.random.default_rng(0))
+    np.testing.assert_allclose(sample.world, source.world[k] * [-1, 1, 1], rtol=1e-6)
+    assert sample.right  # a right hand from here on
+    order = np.argsort(source.keypoints[k][:, 0])
+    assert (np.diff(sample.keypoints[order, 0]) < 0).all()
+    assert sample.weight == pytest.approx(source.weight[k])
+
+
+@pytest.mark.parametrize("edges", [(19.5, 79.5), (20.5, 78.5)])
+def test_a_photos_border_lies_where_the_file_says_for_either_hand(photos, edges):
+    """``valid`` holds edges, x0 = -0.5 being the image's own: outside of them an augmented photo is black."""
+    source = Photos(photos)
+    source.valid = np.tile(np.float32([edges[0], 9.5, edges[1], 95.5]), (len(source.valid), 1))
+    source.keypoints = np.tile(np.linspace(24, 71.5, 21, dtype=np.float32)[None, :, None], (len(source.valid), 1, 2))
+    still = replace(Mix(), turn=0.0, shift=0.0)
+    checked = {True: 0, False: 0}
+    for number in range(len(source)):
+        right = bool(source.right[source.index[number]])
+        x0, x1 = edges if right else (95 - edges[1], 95 - edges[0])
+        for seed in range(8):
+            random = np.random.default_rng(seed)
+            side = np.random.default_rng(seed).uniform(1.3, 2.2)
+            sample = source.sample(number, 400, still, random)
+            scale = 400 / (side * 47.5)
+            middle = 47.75 if right else 95 - 47.75
+            lit = np.flatnonzero(sample.image[200, :, 0] > 30)
+            if sample.image[:, :, 0].min() > 30 or lit[0] == 0 or lit[-1] == 399:
+                continue  # kept its border, or the crop lies inside the photo
+            found = (np.array([lit[0] - 0.5, lit[-1] + 0.5]) - 199.5) / scale + middle
+            np.testing.assert_allclose(found, [x0, x1], atol=0.3)
+            checked[right] += 1
+    assert min(checked.values()) > 3
+
+
+def test_held_out_photos_are_kept_apart_and_rare_groups_are_drawn_more_often(photos):
+    train, val = Photos(photos), Photos(photos, val=True)
+    assert sorted([*train.index.tolist(), *val.index.tolist()]) == list(range(12))
+    assert train.chance.sum() == pytest.approx(1)
+    groups = (np.arange(12) // 2)[train.index]
+    sizes = {g: int((groups == g).sum()) for g in set(groups.tolist())}
+    assert set(sizes.values()) == {1, 2}
+    share = {g: float(train.chance[groups == g].sum()) for g in sizes}
+    big, small = (next(s for g, s in share.items() if sizes[g] == n) for n in (2, 1))
+    assert big / small == pytest.approx(2**0.5)
+
+
+# Mirroring and stacking
+
+
+def test_mirroring_twice_gives_the_picture_back():
+    random = np.random.default_rng(0)
+    image, outline = random.integers(0, 255, (8, 8, 3)).astype(np.uint8), random.integers(0, 255, (8, 8)).astype(np.uint8)
+    sample = Sample(image, random.uniform(0, 7, (21, 2)).astype(np.float32), outline, np.ones((4, 3)), present=True)
+    before = sample.keypoints.copy()
+    mirror(sample)
+    assert (sample.right, sample.vertices, sample.weight) == (False, None, 0.0)
+    np.testing.assert_array_equal(sample.image, image[:, ::-1])
+    np.testing.assert_array_equal(sample.silhouette, outline[:, ::-1])
+    np.testing.assert_allclose(sample.keypoints, np.stack([7 - before[:, 0], before[:, 1]], 1), rtol=1e-6)
+    mirror(sample)
+    np.testing.assert_array_equal(sample.image, image)
+    np.testing.assert_allclose(sample.keypoints, before, atol=1e-5)
+
+
+def test_stacking_marks_what_each_sample_can_teach():
+    image, vertices = np.zeros((8, 8, 3), np.uint8), np.ones((5, 3), np.float32)
+    rendered = Sample(image, silhouette=np.full((8, 8), 9, np.uint8), vertices=vertices, present=True)
+    photo, empty, left = Sample(image, weight=0.7, present=True), Sample(image), replace(rendered)
+    mirror(left)
+    batch = collate([rendered, photo, empty, left], torch.zeros(4, 8, 8, 3, dtype=torch.uint8))
+    assert batch["meshed"].tolist() == [0]
+    assert batch["vertices"].shape == (1, 5, 3)
+    assert batch["present"].tolist() == [True, True, False, True]
+    assert batch["right"].tolist()[-1] is False
+    assert batch["outlined"].tolist() == [True, False, True, True]  # an empty picture's outline is known: none
+    assert batch["weight"].tolist() == pytest.approx([0, 0.7, 0, 0])
+    assert batch["silhouette"].amax((1, 2)).tolist() == [9, 0, 0, 9]
+
+
+# Whole batches
+
+
+def batches(folder, photos=None, seed=0, mix=None) -> Batches:
+    return Batches(Renderings(folder), photos, SIZE, mix or Mix(rendered=3, photos=2, empty=1), seed, 10)
+
+
+def same(a: dict, b: dict) -> bool:
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("with_photos", [False, True])
+def test_a_batch_depends_on_seed_and_number_only(folder, photos, with_photos):
+    bank = photos if with_photos else None
+    first, second = batches(folder, bank), batches(folder, bank)
+    wanted = first[3]
+    first[4], second[0]
+    assert same(first[3], wanted)
+    assert same(second[3], wanted)
+    assert not torch.equal(first[4]["image"], wanted["image"])
+    assert not torch.equal(batches(folder, bank, seed=1)[3]["image"], wanted["image"])
+    assert len(first) == 10
+
+
+def test_a_batch_holds_what_the_mix_says(folder, photos):
+    batch = batches(folder, photos, mix=Mix(rendered=3, photos=2, empty=4, mirrored=0.0))[0]
+    assert batch["image"].shape == (9, SIZE, SIZE, 3)
+    assert batch["image"].dtype == torch.uint8
+    assert batch["meshed"].tolist() == [0, 1, 2]
+    assert (batch["weight"] > 0).nonzero()[:, 0].tolist() == [3, 4]
+    assert batch["present"].tolist() == [True] * 5 + [False] * 4
+    assert batch["right"][batch["present"]].all()
+
+
+def test_without_photos_all_hands_are_rendered(folder):
+    batch = batches(folder, mix=Mix(rendered=2, photos=3, empty=1, mirrored=0.0))[0]
+    assert batch["meshed"].tolist() == [0, 1, 2, 3, 4]
+    assert not batch["weight"].any()
+    assert batch["outlined"].all()
+
+
+def test_mirrored_samples_teach_no_mesh(folder, photos):
+    batch = batches(folder, photos, mix=Mix(rendered=3, photos=2, empty=1, mirrored=1.0))[0]
+    assert not len(batch["meshed"])
+    assert not batch["weight"].any()
+    assert not batch["right"][batch["present"]].any()
+    assert batch["outlined"].tolist() == [True] * 3 + [False] * 2 + [True]
