@@ -70,13 +70,14 @@ class Viewer:
         return View(roi, prior, self._prior.size, 1e3 * (middle - start), 1e3 * (perf_counter() - middle))
 
     def sided(self, image: npt.NDArray[np.uint8], roi: Roi, min_presence: float) -> View:
-        """Look at a region, and once more in the mirror if it shows a left hand; the mesh stage knows right ones only.
+        """Look at a region as it is and in the mirror, and return the look that shows more of a right hand.
 
-        Without a hand (presence under `min_presence`) there is no second look. If both looks say left, or both say
-        right, the one that is surer of a right hand is returned.
+        The mesh stage knows right hands only. Two looks are compared rather than one judged, so that a network that
+        leans to one side does not mistake the other. Without a hand (presence under `min_presence`) there is no second
+        look.
         """
         view = self(image, roi)
-        if not view.presence >= min_presence or view.prior.right >= 0.5:
+        if not view.presence >= min_presence:
             return view
         other = self(image, roi.flipped())
         chosen = other if other.prior.right > view.prior.right else view

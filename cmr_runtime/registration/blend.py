@@ -3,7 +3,8 @@
 
 ``"paper"`` mixes the two translations by their distance *d* (Chen et al., CVPR 2021): 2D alone up to 20 mm, 1D alone
 from 60 mm, linear between. ``"covariance"`` solves both terms in one program, each row in units of its standard
-deviation; the solutions then count by what is known of each, along each axis by itself.
+deviation; the solutions then count by what is known of each, along each axis by itself. ``"silhouette"`` takes the 1D
+solution where there is one, for comparison.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ __all__ = ["BLENDS", "GAP_1D", "GAP_2D", "information_share", "paper_weight", "w
 
 FloatArray = npt.NDArray[np.float64]
 
-BLENDS = ("covariance", "paper")
+BLENDS = ("covariance", "paper", "silhouette")
 
 GAP_2D = 0.020
 """Gap in metres up to which the paper takes the 2D solution alone."""

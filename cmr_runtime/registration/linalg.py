@@ -6,18 +6,29 @@ For four unknowns NumPy's wrappers cost ten times the work itself. SciPy is no d
 
 from __future__ import annotations
 
+from functools import cache
+from types import ModuleType
+
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg.lapack import dposv, dpotrf, dtrtri
 
 __all__ = ["inverse", "inverse_factor", "solve"]
 
 FloatArray = npt.NDArray[np.float64]
 
 
+@cache
+def _lapack() -> ModuleType:
+    """Import SciPy's LAPACK at the first solve: it would double the time in which the package loads."""
+    from scipy.linalg import lapack
+
+    module: ModuleType = lapack
+    return module
+
+
 def solve(P: FloatArray, b: FloatArray) -> FloatArray:
     """Return x with P x = b; raise `numpy.linalg.LinAlgError` where P is not positive definite."""
-    _, x, failed = dposv(P, b)
+    _, x, failed = _lapack().dposv(P, b)
     if failed:
         raise np.linalg.LinAlgError("not positive definite")
     solution: FloatArray = x
@@ -26,9 +37,9 @@ def solve(P: FloatArray, b: FloatArray) -> FloatArray:
 
 def inverse_factor(P: FloatArray) -> FloatArray:
     """Return L⁻¹ with P = L Lᵀ, lower triangular; raise `numpy.linalg.LinAlgError` as `solve` does."""
-    factor, failed = dpotrf(P, lower=1, clean=1)
+    factor, failed = _lapack().dpotrf(P, lower=1, clean=1)
     if not failed:
-        factor, failed = dtrtri(factor, lower=1)
+        factor, failed = _lapack().dtrtri(factor, lower=1)
     if failed:
         raise np.linalg.LinAlgError("not positive definite")
     result: FloatArray = factor

@@ -71,7 +71,7 @@ class Registrar:
         Mean and standard deviation of the hand's size over the mesh's. A spread of 0 states that the scale is known.
     solver : str
         "osqp", or any that qpsolvers finds installed ("daqp", "quadprog", …).
-    blend : {"covariance", "paper"}
+    blend : {"covariance", "paper", "silhouette"}
         How the 2D and the 1D term make one position, see `cmr_runtime.registration.blend`.
     depth_bounds : (float, float)
         Smallest and largest depth of the root, in metres.
@@ -146,8 +146,8 @@ class Registrar:
         else:
             x_1d, quadratic_1d = self._settle(extent_term, x_2d, ROUNDS_1D)
             gap = float(np.linalg.norm(x_1d[:3] - x_2d[:3]))
-            if self._blend == "paper":
-                weight = blending.paper_weight(gap)
+            if self._blend != "covariance":
+                weight = blending.paper_weight(gap) if self._blend == "paper" else 1.0
                 x = (1.0 - weight) * self._solve(quadratic, x_2d) + weight * self._solve(quadratic_1d, x_1d)
                 quadratic = Quadratic(
                     (1.0 - weight) * quadratic.P + weight * quadratic_1d.P,

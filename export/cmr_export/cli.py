@@ -24,15 +24,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         from cmr_runtime.errors import CmrError
 
         from .bundle import export
-        from .parity import LIMIT, ParityError
+        from .parity import LIMIT
         from .report import table
     except ImportError as error:
         print(f"cmr-export: {error}; install what it needs with: pip install 'cmr-runtime[export]'", file=sys.stderr)
         return 2
     try:
         bundle, differences = export(args.ckpt, args.out, args.name)
-    except (CmrError, ParityError, ValueError, OSError) as error:
-        print(f"cmr-export: {error}", file=sys.stderr)
+    except (CmrError, ValueError, RuntimeError, OSError) as error:  # RuntimeError: ParityError, or a failed simplification
+        print(f"cmr-export: {' '.join(str(error).split())}", file=sys.stderr)  # torch's messages have several lines
         return 2
     print(f"parity, PyTorch against ONNX Runtime (limit {LIMIT:g}):")
     for name, value in differences.items():

@@ -75,6 +75,7 @@ def fold_pads(model: onnx.ModelProto) -> int:
     for node in model.graph.node:
         for name in node.input:
             users.setdefault(name, []).append(node)
+    results = {value.name for value in model.graph.output}
     folded = []
     for pad in model.graph.node:
         if pad.op_type != "Pad" or len(pad.input) < 2 or pad.input[1] not in constants:
@@ -85,7 +86,9 @@ def fold_pads(model: onnx.ModelProto) -> int:
         behind = users.get(pad.output[0], [])
         plain = mode == "constant" and (value is None or float(value) == 0) and len(amounts) == 8
         spatial = plain and amounts[:2] == [0, 0] and amounts[4:6] == [0, 0] and min(amounts) >= 0
-        if not spatial or not behind or any(n.op_type != "Conv" or n.input[0] != pad.output[0] for n in behind):
+        if not spatial or not behind or pad.output[0] in results:
+            continue
+        if any(n.op_type != "Conv" or n.input[0] != pad.output[0] for n in behind):
             continue
         for conv in behind:
             old = next((a for a in conv.attribute if a.name == "pads"), None)

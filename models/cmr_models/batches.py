@@ -6,6 +6,7 @@ A batch depends on the seed and its number only, so that a resumed run sees what
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,7 +75,7 @@ class Renderings:
         self.rgba, self.outline, self.vertices = read("rgba"), read("silhouette"), read("vertices")
         self.keypoints, self.joints = read("keypoints"), read("joints")
         about = np.load(folder / "done.npy")
-        chunk = -(-len(self.rgba) // len(about))
+        chunk = json.loads((folder / "about.json").read_text())["chunk"]  # the last one may be shorter
         done = np.flatnonzero(np.repeat(about, chunk)[: len(self.rgba)])
         self.index = done[first:last]
 
@@ -133,7 +134,7 @@ class Photos:
         if not self.right[k]:
             width = image.shape[1]
             image, keypoints = image[:, ::-1], keypoints * [-1, 1] + [width - 1, 0]
-            world, valid = world * [-1, 1, 1], [width - valid[2], valid[1], width - valid[0], valid[3]]
+            world, valid = world * [-1, 1, 1], [width - 1 - valid[2], valid[1], width - 1 - valid[0], valid[3]]
         low, high = keypoints.min(0), keypoints.max(0)
         side, angle, shift = 1.7, 0.0, np.zeros(2)
         if mix is not None:
@@ -142,7 +143,7 @@ class Photos:
         matrix = warp(size, angle, size / (side * (high - low).max()), (low + high) / 2, shift)
         image = np.ascontiguousarray(image)
         if mix is not None and random.random() < 0.7:  # the repeated border of the baked crop is no photo
-            x0, y0, x1, y1 = np.round(valid).astype(int)
+            x0, y0, x1, y1 = np.round(np.asarray(valid) + 0.5).astype(int)  # edges; pixel k begins at k - 0.5
             photo, image = image, np.zeros_like(image)
             image[y0:y1, x0:x1] = photo[y0:y1, x0:x1]
         moved = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)

@@ -64,7 +64,7 @@ class Recipe:
     empty: float = 0.25  # of the heat maps of pictures without a hand
     silhouette: float = 2.0
     presence: float = 0.3
-    handedness: float = 0.3
+    handedness: float = 1.0
     photo_joints: float = 60.0
     photo_view: float = 5.0
 
@@ -98,8 +98,10 @@ def to_input(image: Tensor, config: HandNetConfig) -> Tensor:
     return x.permute(0, 3, 1, 2)  # channels-last memory
 
 
-def compute_losses(out: HandNetOutput, batch: dict[str, Tensor], net: HandNet, recipe: Recipe) -> dict[str, Tensor]:
-    """Every weighted term by name."""
+def compute_losses(
+    out: HandNetOutput, batch: dict[str, Tensor], net: HandNet, recipe: Recipe, mirrored: float = Mix.mirrored
+) -> dict[str, Tensor]:
+    """Every weighted term by name; ``mirrored`` is the share of hands shown as left ones."""
     size, prior, mesh = batch["image"].shape[1], out.prior, out.mesh
     present = batch["present"].float()
     # Photos come with labels of a certain weight; a mirrored one lost its weight and counts half.
@@ -116,7 +118,9 @@ def compute_losses(out: HandNetOutput, batch: dict[str, Tensor], net: HandNet, r
     binary = torch.nn.functional.binary_cross_entropy_with_logits
     terms["presence"] = recipe.presence * binary(prior.presence[:, 0].float(), present)
     side = binary(prior.right[:, 0].float(), batch["right"].float(), reduction="none")
-    terms["hand"] = recipe.handedness * (side * present).sum() / present.sum().clamp_min(1)
+    # Mirrored hands are few; both sides count alike.
+    both = present * torch.where(batch["right"], 1.0, (1 - mirrored) / max(mirrored, 1e-3))
+    terms["hand"] = recipe.handedness * (side * both).sum() / both.sum().clamp_min(1)
 
     meshed, truth = batch["meshed"], batch["vertices"]
     if len(meshed):
@@ -198,7 +202,7 @@ def main() -> None:
         batch = {k: v.to(args.device) for k, v in batch.items()}
         for group in optimiser.param_groups:
             group["lr"] = rate_at(step, recipe) * group["scale"]
-        terms = compute_losses(net(to_input(batch["image"], config)), batch, net, recipe)
+        terms = compute_losses(net(to_input(batch["image"], config)), batch, net, recipe, mix.mirrored)
         loss = torch.stack(list(terms.values())).sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

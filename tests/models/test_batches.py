@@ -261,6 +261,13 @@ def test_without_photos_all_hands_are_rendered(folder):
     assert batch["outlined"].all()
 
 
+@pytest.mark.xfail(strict=True, reason="Backgrounds.sample cannot make none")
+@pytest.mark.parametrize("part", ["rendered", "empty"])
+def test_a_mix_may_leave_a_part_out(folder, photos, part):
+    parts = {"rendered": 2, "photos": 2, "empty": 1, "mirrored": 0.0, part: 0}
+    assert len(batches(folder, photos, mix=Mix(**parts))[0]["image"]) == 5 - (1 if part == "empty" else 2)
+
+
 def test_mirrored_samples_teach_no_mesh(folder, photos):
     batch = batches(folder, photos, mix=Mix(rendered=3, photos=2, empty=1, mirrored=1.0))[0]
     assert not len(batch["meshed"])

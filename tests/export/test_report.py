@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report's counts against graphs counted by hand and against PyTorch's own counter."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from cmr_export import report
+from cmr_export.report import measure, table
+from exported import CONFIG, exported
+from onnx import TensorProto, helper, numpy_helper
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def graph(nodes, constants: dict[str, np.ndarray], inputs: dict[str, list[int]], outputs: dict[str, list[int]]) -> bytes:
+    info = lambda shapes: [helper.make_tensor_value_info(k, TensorProto.FLOAT, v) for k, v in shapes.items()]  # noqa: E731
+    stored = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    model = helper.make_model(
+        helper.make_graph(nodes, "test", info(inputs), info(outputs), stored),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+def test_convolutions_and_products_as_counted_by_hand():
+    zeros = lambda *shape: np.zeros(shape, np.float32)  # noqa: E731
+    nodes = [
+        helper.make_node("Conv", ["x", "full"], ["a"], strides=[2, 2], pads=[1, 1, 1, 1]),  # (1, 6, 4, 4)
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "depthwise", "bias"], ["c"], group=6, pads=[2, 2, 2, 2]),  # (1, 6, 4, 4)
+        helper.make_node("Flatten", ["c"], ["d"]),  # (1, 96)
+        helper.make_node("Gemm", ["d", "dense"], ["y"], transB=1),  # (1, 10)
+    ]
+    constants = {"full": zeros(6, 3, 3, 3), "depthwise": zeros(6, 1, 5, 5), "bias": zeros(6), "dense": zeros(10, 96)}
+    data = graph(nodes, constants, {"x": [1, 3, 8, 8]}, {"y": [1, 10]})
+    cost = measure(data)
+    # 16 places × 6 channels × 27 weights, 16 × 6 × 25, 10 × 96; shapes in between are inferred.
+    assert cost.multiply_adds == 16 * 6 * 27 + 16 * 6 * 25 + 10 * 96
+    assert cost.parameters == 6 * 27 + 6 * 25 + 6 + 960
+    assert cost.bytes == len(data)
+    assert cost.operators == {"Conv": 2, "Relu": 1, "Flatten": 1, "Gemm": 1}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_gemm_counts_its_inner_size(turned):
+    shape = [7, 4] if turned else [4, 7]
+    nodes = [helper.make_node("Gemm", ["x", "w"], ["y"], transA=int(turned))]
+    data = graph(nodes, {"w": np.zeros((7, 5), np.float32)}, {"x": shape}, {"y": [4, 5]})
+    assert measure(data).multiply_adds == 4 * 7 * 5
+
+
+def test_a_batched_product_and_a_weighted_sum():
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),  # (2, 3, 5)
+        helper.make_node("Mul", ["a", "scale"], ["b"]),
+        helper.make_node("ReduceSum", ["b", "axes"], ["y"]),
+    ]
+    constants = {"w": np.zeros((4, 5), np.float32), "scale": np.zeros((3, 5), np.float32), "axes": np.array([2], np.int64)}
+    cost = measure(graph(nodes, constants, {"x": [2, 3, 4]}, {"y": [2, 3, 1]}))
+    assert cost.multiply_adds == 2 * 3 * 4 * 5 + 2 * 3 * 5
+    assert cost.parameters == 20 + 15  # indices are no parameters
+
+
+def test_the_default_network_costs_what_pytorch_counts():
+    bundle, net = exported().bundle, exported().net
+    image = torch.zeros(1, 3, CONFIG.size, CONFIG.size)
+    counted = {}
+    with torch.no_grad():
+        out = net.prior(image)
+        for name, call in {
+            "prior": lambda: net.prior(image),
+            "mesh": lambda: net.mesh(out.features, out.heatmaps.sigmoid(), out.silhouette.sigmoid()),
+        }.items():
+            with FlopCounterMode(display=False) as counter:
+                call()
+            counted[name] = counter.get_total_flops() / 2
+    found = {"prior": measure(bundle.prior), "mesh": measure(bundle.mesh)}
+    assert found["prior"].multiply_adds == counted["prior"]
+    # PyTorch counts neither the spirals' nor the up-sampling's weighted sums.
+    assert counted["mesh"] < found["mesh"].multiply_adds < 1.03 * counted["mesh"]
+    weights = sum(p.numel() for p in net.prior.parameters())
+    assert found["prior"].parameters == weights
+
+
+def test_both_stages_cost_less_than_mediapipes_full_landmark_model():
+    bundle = exported().bundle
+    assert measure(bundle.prior).multiply_adds + measure(bundle.mesh).multiply_adds < 331e6
+
+
+def test_table_adds_the_stages_up(capsys):
+    bundle = exported().bundle
+    lines = table(bundle).splitlines()
+    assert [line.split()[0] for line in lines] == ["stage", "prior", "mesh", "both"]
+    rows = [line.replace(",", "").split() for line in lines[1:]]
+    million, parameters, size = ([float(row[k]) for row in rows] for k in (1, 3, 4))
+    assert million[2] == pytest.approx(million[0] + million[1], abs=0.15)
+    assert parameters[2] == parameters[0] + parameters[1]
+    assert size[2] == size[0] + size[1] == len(bundle.prior) + len(bundle.mesh)
+    report.main([str(exported().checkpoint.parent / "hand.cmr")])
+    assert capsys.readouterr().out.rstrip("\n") == table(bundle)
