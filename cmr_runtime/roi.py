@@ -19,6 +19,10 @@ __all__ = ["Roi"]
 
 # Image pixels per crop pixel above which bilinear sampling skips pixels, so that the image is averaged down first.
 _ALIASING = 2.0
+# Joints whose connection points along the hand.
+_WRIST, _KNUCKLE = 0, 9
+# Part of the joints' extent under which that connection says nothing about the hand's direction.
+_FORESHORTENED = 0.25
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,28 @@ class Roi:
         low, high = along.min(axis=0), along.max(axis=0)
         cx, cy = turn @ (0.5 * (low + high))
         return cls(float(cx), float(cy), float(scale * max(float((high - low).max()), 1.0)), angle, mirrored)
+
+    @classmethod
+    def upright(cls, joints: npt.ArrayLike, scale: float, angle: float = 0.0, mirrored: bool = False) -> Roi:
+        """Square around a hand's joints in which the hand points up, as most hands do that the network has seen.
+
+        Parameters
+        ----------
+        joints : (21, 2) array
+            Pixels of the image.
+        scale : float
+            As for `around`.
+        angle : float
+            Turn of the square, radians, where the direction from the wrist to the middle knuckle is too short in the
+            image to tell (a hand that points at the camera).
+        mirrored : bool
+            Carried over to the region.
+        """
+        p = np.asarray(joints, dtype=np.float64)
+        across, down = p[_KNUCKLE] - p[_WRIST]
+        if math.hypot(across, down) > _FORESHORTENED * float(np.ptp(p, axis=0).max()):
+            angle = math.atan2(across, -down)
+        return cls.around(p, scale, angle, mirrored)
 
     def flipped(self) -> Roi:
         """Return the same square, seen in a mirror (or no longer so)."""

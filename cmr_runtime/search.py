@@ -113,7 +113,7 @@ class Search:
         return sorted(found, key=lambda v: -v.presence)
 
     def _box(self, view: View) -> Roi:
-        return Roi.around(view.keypoints, self._scale, mirrored=view.roi.mirrored)
+        return Roi.upright(view.keypoints, self._scale, view.roi.angle, view.roi.mirrored)
 
     def _tighten(self, viewer: Viewer, image: npt.NDArray[np.uint8], view: View) -> View | None:
         for _ in range(ROUNDS):

@@ -226,7 +226,7 @@ class HandMeshTracker:
         for _ in range(self._refine):
             if not view.presence >= self._min_presence:
                 break
-            tighter = Roi.around(view.keypoints, self.TRACK_SCALE, mirrored=view.roi.mirrored)
+            tighter = Roi.upright(view.keypoints, self.TRACK_SCALE, view.roi.angle, view.roi.mirrored)
             view = stages.viewer.sided(image, tighter, self._min_presence)
         return view
 
@@ -260,7 +260,9 @@ class HandMeshTracker:
 
     def _keep(self, hand: Hand, track: _Track, hands: list[Hand], kept: list[_Track]) -> None:
         """Add a hand and where it is expected next, unless another box has run into the same hand."""
-        track.roi = Roi.around(hand.keypoints, self.TRACK_SCALE, mirrored=hand.roi.mirrored)
+        # The mesh as it was placed: steadier than 2D keypoints, of which single ones may be far off.
+        joints = hand.camera.project(hand.joints)
+        track.roi = Roi.upright(joints, self.TRACK_SCALE, hand.roi.angle, hand.roi.mirrored)
         if all(track.roi.overlap(other.roi) <= SAME for other in kept):
             hands.append(hand)
             kept.append(track)

@@ -15,7 +15,7 @@ point b₀ in the place of the seen one, the row
 
 is unchanged by a common factor on *x*, as reprojection is, and the rounds settle at least squares in pixels
 (Gauss-Newton). The 1D term has the same row, projected on the direction *a* of each extent: ``a · b₀`` of the mesh's
-extremal vertex against the silhouette's extent. Rows are divided by their standard deviation, so that the scale prior
+extremal vertex against the silhouette's extent. Weights are in units of the standard deviation, so that the scale prior
 ``((s − mean) / spread)²`` counts as what it is.
 """
 
@@ -29,11 +29,11 @@ import numpy.typing as npt
 from .extents import DIRECTIONS
 from .linalg import solve
 
-__all__ = ["Quadratic", "extent_quadratic", "joint_quadratic", "project", "starting_point"]
+__all__ = ["Placed", "Quadratic", "extent_rows", "joint_rows", "place", "starting_point"]
 
 FloatArray = npt.NDArray[np.float64]
 
-_COSINES, _SINES = DIRECTIONS[:, :1].copy(), DIRECTIONS[:, 1:].copy()
+_ALONG = np.ascontiguousarray(DIRECTIONS.T)
 
 
 class Quadratic(NamedTuple):
@@ -43,6 +43,17 @@ class Quadratic(NamedTuple):
     """(4, 4), symmetric."""
     q: FloatArray
     """(4,)"""
+
+
+class Placed(NamedTuple):
+    """Points in front of the camera."""
+
+    pixels: FloatArray
+    """(2, n) from the principal point."""
+    inverse: FloatArray
+    """(n,) one over the depth."""
+    per_metre: FloatArray
+    """(2, n) pixels per metre at that depth."""
 
 
 def starting_point(
@@ -82,61 +93,33 @@ def starting_point(
     return np.append(-scale * solve(P, q), scale)
 
 
-def project(points: FloatArray, x: FloatArray, focal: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Pixels from the principal point (2, n) and depths (n,) of points (3, n) placed by x."""
-    placed = x[3] * points + x[:3, None]
-    depth = placed[2]
-    return focal * placed[:2] / depth, depth
+def place(points: FloatArray, x: FloatArray, focal: FloatArray) -> Placed:
+    """Points (3, n) placed by x and projected."""
+    placed = x[3] * points
+    placed += x[:3, None]
+    inverse = 1.0 / placed[2]
+    per_metre = focal * inverse
+    return Placed(per_metre * placed[:2], inverse, per_metre)
 
 
-def _rows(points: FloatArray, pixels: FloatArray, depth: FloatArray, focal: FloatArray) -> FloatArray:
-    """Rows (2, n, 4) of the linearised projection, for both coordinates of each point."""
-    per_metre = focal / depth
-    along = pixels / depth
-    rows = np.zeros((2, depth.size, 4))
-    rows[0, :, 0] = per_metre[0]
-    rows[1, :, 1] = per_metre[1]
-    rows[:, :, 2] = -along
-    rows[:, :, 3] = per_metre * points[:2] - along * points[2]
+def joint_rows(placed: Placed, x: FloatArray) -> FloatArray:
+    """Rows (2 n, 4) of the linearised pixels: the first coordinate of each point, then the second of each.
+
+    The last column follows from the others, as ``row · x = 0``.
+    """
+    n = placed.inverse.size
+    rows = np.zeros((2 * n, 4))
+    rows[:n, 0], rows[n:, 1] = placed.per_metre
+    rows[:, 2] = (placed.pixels * -placed.inverse).ravel()
+    rows[:, 3] = rows[:, :3] @ (x[:3] / -x[3])
     return rows
 
 
-def joint_quadratic(
-    points: FloatArray,
-    pixels: FloatArray,
-    depth: FloatArray,
-    residuals: FloatArray,
-    weights: FloatArray,
-    focal: FloatArray,
-) -> Quadratic:
-    """2D term around the placement that gave `pixels` and `depth` (see `project`).
-
-    `residuals` (2, n) are projected minus seen, in pixels; `weights` (n,) are in 1/px².
-    """
-    rows = _rows(points, pixels, depth, focal)
-    weighted = (rows * weights[:, None]).reshape(-1, 4)
-    return Quadratic(weighted.T @ rows.reshape(-1, 4), residuals.ravel() @ weighted)
-
-
-def extent_quadratic(
-    points: FloatArray,
-    pixels: FloatArray,
-    depth: FloatArray,
-    residuals: FloatArray,
-    weights: FloatArray,
-    focal: FloatArray,
-    dilation: float,
-) -> Quadratic:
-    """1D term around a placement, for the 24 extremal vertices given as `points` (3, 24).
-
-    `residuals` (24,) are projected minus seen extents, in pixels; `weights` (24,) are in 1/px², zero for unusable ones.
-    The silhouette may as a whole be too wide or too narrow, by a standard deviation of `dilation` pixels; this common
-    error is integrated out (a rank-one update of the weights).
-    """
-    both = _rows(points, pixels, depth, focal)
-    rows = _COSINES * both[0] + _SINES * both[1]
-    weighted = rows * weights[:, None]
-    common = weights @ rows
-    share = common / (dilation**-2 + float(weights.sum()))
-    P = weighted.T @ rows - share[:, None] * common
-    return Quadratic(P, residuals @ weighted - float(weights @ residuals) * share)
+def extent_rows(placed: Placed, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Rows (24, 4) of the linearised extents, for the 24 extremal vertices, and the extents (24,)."""
+    values = (_ALONG * placed.pixels).sum(axis=0)
+    rows = np.empty((values.size, 4))
+    rows[:, :2] = (_ALONG * placed.per_metre).T
+    rows[:, 2] = values * -placed.inverse
+    rows[:, 3] = rows[:, :3] @ (x[:3] / -x[3])
+    return rows, values

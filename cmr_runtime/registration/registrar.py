@@ -27,7 +27,7 @@ from .linalg import inverse, solve
 from .problem import Quadratic, starting_point
 from .result import Registration
 from .solvers import SINGULAR, Solver, make_solver
-from .terms import DILATION, JITTER_DILATION, SIGMA_1D, SIGMA_2D, ExtentTerm, JointTerm, Term
+from .terms import ExtentTerm, JointTerm, Term
 
 if TYPE_CHECKING:
     from ..camera import Camera
@@ -55,7 +55,7 @@ DAMPING = 1e-2
 MODEL_SIDE, MODEL_DEPTH = 0.002, 0.01
 """Deviation that errors of the mesh add, unseen by the residuals: sideways in metres, and as a share of depth."""
 
-ROUNDS_2D, ROUNDS_1D = 6, 4
+ROUNDS_2D, ROUNDS_1D, ROUNDS_BOTH = 6, 4, 2
 SETTLED = 1e-4
 """Rounds end when no axis moved by more than this, in metres."""
 
@@ -137,44 +137,26 @@ class Registrar:
         x = self._clip(starting_point(points, seen, scores_used, focal, self._mean))
         hand_px = self._hand_px(inputs.joints, x, focal)
 
-        joint_term = JointTerm(points, seen, scores_used, focal, SIGMA_2D * hand_px)
-        extent_term = self._extent_term(inputs, focal, centre, hand_px)
-        x_2d, quadratic = self._settle(joint_term, x, ROUNDS_2D)
+        joints = JointTerm(points, seen, scores_used, focal, hand_px)
+        extents = self._extent_term(inputs, focal, centre, hand_px)
+        x, quadratic = self._settle(joints, x, ROUNDS_2D)
         gap, weight = math.nan, 0.0
-        if extent_term is None:
-            x = self._solve(quadratic, x_2d)
+        if extents is None:
+            x = self._solve(quadratic, x)
         else:
-            x_1d, quadratic_1d = self._settle(extent_term, x_2d, ROUNDS_1D)
-            gap = float(np.linalg.norm(x_1d[:3] - x_2d[:3]))
-            if self._blend != "covariance":
-                weight = blending.paper_weight(gap) if self._blend == "paper" else 1.0
-                x = (1.0 - weight) * self._solve(quadratic, x_2d) + weight * self._solve(quadratic_1d, x_1d)
-                quadratic = Quadratic(
-                    (1.0 - weight) * quadratic.P + weight * quadratic_1d.P,
-                    (1.0 - weight) * quadratic.q + weight * quadratic_1d.q,
-                )
-            else:
-                x = blending.weighted_mean(x_2d, quadratic.P, x_1d, quadratic_1d.P)
-                joint_term.freeze()
-                extent_term.freeze()
-                quadratic, quadratic_1d = joint_term.linearise(x), extent_term.linearise(x)
-                weight = blending.information_share(quadratic.P, quadratic_1d.P)
-                quadratic = Quadratic(quadratic.P + quadratic_1d.P, quadratic.q + quadratic_1d.q)
-                x = self._solve(quadratic, x)
-            extent_term.measure(x)
-        joint_term.measure(x)
+            x, quadratic, gap, weight = self._with_extents(joints, extents, x, quadratic)
         sigma = self._sigma(quadratic, float(x[2]))
         if not (np.isfinite(x).all() and np.isfinite(sigma).all()):
             raise InputError(SINGULAR)
 
         inliers = np.zeros(used.size, dtype=np.bool_)
-        inliers[used] = joint_term.inliers
+        inliers[used] = joints.inliers
         limited = (x[2:] <= self._lower + 1e-6) | (x[2:] >= self._upper - 1e-6)
         return Registration(
             translation=x[:3].copy(),
             scale=float(x[3]),
-            residual_2d=joint_term.rms,
-            residual_1d=math.nan if extent_term is None else extent_term.rms,
+            residual_2d=joints.rms,
+            residual_1d=math.nan if extents is None else extents.rms,
             inliers=inliers,
             gap=gap,
             weight_1d=weight,
@@ -182,6 +164,30 @@ class Registrar:
             bounds_active=bool(limited.any()),
             metric=metric,
         )
+
+    def _with_extents(
+        self, joints: JointTerm, extents: ExtentTerm, x: FloatArray, quadratic: Quadratic
+    ) -> tuple[FloatArray, Quadratic, float, float]:
+        """Return the position by both terms from that by the joints, its quadratic, the gap and the 1D term's weight."""
+        x_2d = x
+        if self._blend != "covariance":
+            x_1d, quadratic_1d = self._settle(extents, x, ROUNDS_1D)
+            gap = float(np.linalg.norm(x_1d[:3] - x_2d[:3]))
+            weight = blending.paper_weight(gap) if self._blend == "paper" else 1.0
+            x = (1.0 - weight) * self._solve(quadratic, x_2d) + weight * self._solve(quadratic_1d, x_1d)
+            both = (
+                (1.0 - weight) * each + weight * other for each, other in zip(quadratic, quadratic_1d, strict=True)
+            )
+            return x, Quadratic(*both), gap, weight
+        for left in reversed(range(ROUNDS_BOTH)):
+            quadratic, quadratic_1d = joints.linearise(x), extents.linearise(x)
+            both = Quadratic(quadratic.P + quadratic_1d.P, quadratic.q + quadratic_1d.q)
+            x_both = (self._step if left else self._solve)(both, x)
+            if not left:
+                x_1d = self._step(quadratic_1d, x)
+            x = x_both
+        gap = float(np.linalg.norm(x_1d[:3] - x_2d[:3]))
+        return x, both, gap, blending.information_share(quadratic.P, quadratic_1d.P)
 
     def _set_bounds(self, inputs: Inputs) -> None:
         behind = -min(float(inputs.vertices[:, 2].min(initial=0.0)), float(inputs.joints[:, 2].min()))
@@ -201,12 +207,11 @@ class Registrar:
     def _extent_term(self, inputs: Inputs, focal: FloatArray, centre: FloatArray, hand_px: float) -> ExtentTerm | None:
         if inputs.contour is None or len(inputs.contour) < 3 or len(inputs.vertices) < 3:
             return None
-        values, usable = contour_extents(inputs.contour - centre, inputs.cut)
-        if int(usable.sum()) < MIN_EXTENTS:
+        seen = contour_extents(inputs.contour - centre, inputs.cut)
+        if int(seen.usable.sum()) < MIN_EXTENTS:
             return None
         vertices = np.ascontiguousarray(inputs.vertices.T)
-        dilation = math.hypot(DILATION * hand_px, JITTER_DILATION * roughness(inputs.contour))
-        return ExtentTerm(vertices, values, usable, focal, SIGMA_1D * hand_px, dilation)
+        return ExtentTerm(vertices, seen, focal, hand_px, roughness(inputs.contour))
 
     def _settle(self, term: Term, x: FloatArray, rounds: int) -> tuple[FloatArray, Quadratic]:
         """Linearise and solve until the placement settles; return it and the last quadratic."""

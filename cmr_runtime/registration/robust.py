@@ -13,41 +13,39 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["INLIER_LIMIT", "PSEUDO_OBSERVATIONS", "noise_level", "robust_weights"]
+__all__ = ["INLIER_LIMIT", "INLIER_WEIGHT", "median", "noise_level", "robust_weights"]
 
 FloatArray = npt.NDArray[np.float64]
 
 INLIER_LIMIT = 3.0
-"""A residual of this many standard deviations has weight 1/4 and is the last to count as an inlier."""
+"""A residual of this many standard deviations has the weight `INLIER_WEIGHT` and is the last to count as an inlier."""
 
-PSEUDO_OBSERVATIONS = 3.0
-"""How many residuals the expected noise level is worth."""
+INLIER_WEIGHT = 0.25
 
 
-def robust_weights(residuals: FloatArray, floor: float, median_of_unit: float, *, adapt: bool = True) -> FloatArray:
-    """Weights in 0..1 of residuals (n,), not negative.
+def robust_weights(squares: FloatArray, level: float) -> FloatArray:
+    """Weights in 0..1 of squared residuals (n,), where the noise has a standard deviation of `level`."""
+    weights: FloatArray = 1.0 + squares * (1.0 / (INLIER_LIMIT * level) ** 2)
+    np.square(weights, out=weights)
+    np.reciprocal(weights, out=weights)
+    return weights
+
+
+def median(values: FloatArray) -> float:
+    """Return the upper median; for a few dozen values sorting is the fastest way."""
+    return float(np.sort(values)[values.size // 2])
+
+
+def noise_level(weighted_squares: float, degrees: float, expected: float, trust: float) -> float:
+    """Return the standard deviation from a weighted sum of squares and what is expected.
 
     Parameters
     ----------
-    residuals : (n,) array
-        Absolute residuals, in pixels of a common standard deviation.
-    floor : float
-        Smallest standard deviation to believe, in pixels.
-    median_of_unit : float
-        Median of such residuals at a standard deviation of one: 0.6745 for one coordinate, 1.1774 for the length of
-        two.
-    adapt : bool
-        Whether the standard deviation follows the residuals' median upwards; otherwise it is `floor`.
+    weighted_squares, degrees : float
+        Sum of squares and its degrees of freedom.
+    expected : float
+        Expected standard deviation.
+    trust : float
+        How many residuals the expectation is worth.
     """
-    level = floor
-    if adapt:
-        level = max(floor, float(np.sort(residuals)[residuals.size // 2]) / median_of_unit)
-    limit = INLIER_LIMIT * level
-    weights: FloatArray = 1.0 / (1.0 + np.square(residuals / limit))
-    return weights * weights
-
-
-def noise_level(weighted_squares: float, degrees: float, expected: float) -> float:
-    """Return the standard deviation from a weighted sum of squares, its degrees of freedom and what is expected."""
-    count = max(degrees, 0.0)
-    return math.sqrt((PSEUDO_OBSERVATIONS * expected * expected + weighted_squares) / (PSEUDO_OBSERVATIONS + count))
+    return math.sqrt((trust * expected * expected + weighted_squares) / (trust + max(degrees, 0.0)))

@@ -13,35 +13,38 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .extents import DIRECTIONS, extremal_points
-from .problem import Quadratic, extent_quadratic, joint_quadratic, project
-from .robust import noise_level, robust_weights
+from .extents import Extents, extremal_points
+from .problem import Quadratic, extent_rows, joint_rows, place
+from .robust import INLIER_WEIGHT, median, noise_level, robust_weights
 
-__all__ = ["DILATION", "JITTER_DILATION", "SIGMA_1D", "SIGMA_2D", "ExtentTerm", "JointTerm", "Term"]
+__all__ = ["ExtentTerm", "JointTerm", "Term"]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-SIGMA_2D = 0.010
-"""Expected error of a keypoint of score 1 and of the mesh's joint, together, as a share of the hand's extent."""
+LEAST_LEVEL = 0.004
+"""Residuals are not called outliers for being larger than others by less than this, as a share of the hand's extent."""
 
-SIGMA_1D = 0.010
-"""Expected error of one extent of the silhouette and of the mesh, together, as a share of the hand's extent."""
+EXPECTED_LEVEL, TRUST = 0.002, 1.0
+"""Expected error of a keypoint or an extent, as a share of the hand's extent, and how many residuals that is worth."""
 
-DILATION = 0.005
-"""Expected error that all extents share (the silhouette as a whole too wide or too narrow), as a share of the same."""
+EXTENTS_EACH = 3.0
+"""How many of the 24 extents hold as much as one independent measurement: neighbours often share a fingertip."""
+
+DILATION = 0.0015
+"""Expected error that all extents share (the silhouette as a whole too wide or too narrow), as a share of the hand's
+extent; map cells and blur alone do as much."""
+
+LEVEL_DILATION = 0.5
+"""The same in standard deviations of an extent: errors that vary slowly along the contour do not cancel."""
 
 JITTER_DILATION = 1.5
 """The same for a contour that jitters, in standard deviations of the jitter: the farthest of many lies outside."""
-
-EXTENTS_EACH = 2.0
-"""How many of the 24 extents hold as much as one independent measurement: neighbours often share a fingertip."""
 
 RAYLEIGH_MEDIAN = 1.1774
 NORMAL_MEDIAN = 0.6745
 
 UNKNOWNS = 3.0
-INLIER_WEIGHT = 0.25
 
 
 class Term(Protocol):
@@ -65,48 +68,36 @@ class JointTerm:
         Scores, 0..1; the variance of a keypoint is taken as inverse to its score.
     focal : (2, 1) array
         Focal lengths in pixels.
-    expected : float
-        Expected standard deviation at score 1, in pixels.
+    hand_px : float
+        Extent of the hand in pixels.
     """
 
     def __init__(
-        self, points: FloatArray, seen: FloatArray, scores: FloatArray, focal: FloatArray, expected: float
+        self, points: FloatArray, seen: FloatArray, scores: FloatArray, focal: FloatArray, hand_px: float
     ) -> None:
         self._points, self._seen, self._scores, self._focal = points, seen, scores, focal
-        self._pixels, self._residuals, self._depth = seen, seen, scores
-        self._squares = self._weights = scores
-        self._level = self._expected = expected
-        self._frozen = False
-
-    def measure(self, x: FloatArray) -> None:
-        """Find residuals and robust weights at x (4,)."""
-        self._pixels, self._depth = project(self._points, x, self._focal)
-        self._residuals = self._pixels - self._seen
-        self._squares = np.einsum("cn,cn->n", self._residuals, self._residuals) * self._scores
-        self._weights = robust_weights(np.sqrt(self._squares), self._level, RAYLEIGH_MEDIAN, adapt=not self._frozen)
+        self._least, self._expected = LEAST_LEVEL * hand_px, EXPECTED_LEVEL * hand_px
+        self._weights = scores
+        self.sigma = self.rms = math.nan
+        """Standard deviation per axis of a keypoint of score 1, and root mean square length of the residuals, weighted
+        by score and robust weight; both in pixels."""
 
     def linearise(self, x: FloatArray) -> Quadratic:
         """See `Term.linearise`."""
-        self.measure(x)
-        weights = self._weights * self._scores / self.sigma**2
-        return joint_quadratic(self._points, self._pixels, self._depth, self._residuals, weights, self._focal)
-
-    def freeze(self) -> None:
-        """Keep the noise level from now on."""
-        self._level, self._frozen = self.sigma, True
-
-    @property
-    def sigma(self) -> float:
-        """Standard deviation per axis of a keypoint of score 1, in pixels."""
-        if self._frozen:
-            return self._level
-        squares = float(self._weights @ self._squares)
-        return noise_level(squares, 2.0 * float(self._weights.sum()) - UNKNOWNS, self._expected)
-
-    @property
-    def rms(self) -> float:
-        """Root mean square length of the residuals, weighted by score and robust weight, in pixels."""
-        return math.sqrt(float(self._weights @ self._squares) / float(self._weights @ self._scores))
+        placed = place(self._points, x, self._focal)
+        residuals = placed.pixels - self._seen
+        lengths = np.square(residuals)
+        squares = (lengths[0] + lengths[1]) * self._scores
+        level = max(self._least, math.sqrt(median(squares)) / RAYLEIGH_MEDIAN)
+        self._weights = robust_weights(squares, level)
+        total, weight = float(self._weights @ squares), float(self._weights.sum())
+        self.sigma = noise_level(total, 2.0 * weight - UNKNOWNS, self._expected, TRUST)
+        weights = self._weights * self._scores
+        self.rms = math.sqrt(total / float(weights.sum()))
+        rows = joint_rows(placed, x)
+        weighted = rows * np.concatenate((weights, weights))[:, None]
+        weighted *= self.sigma**-2
+        return Quadratic(weighted.T @ rows, residuals.ravel() @ weighted)
 
     @property
     def inliers(self) -> BoolArray:
@@ -122,71 +113,47 @@ class ExtentTerm:
     ----------
     vertices : (3, V) array
         Root-relative vertices in metres.
-    values : (24,) array
+    extents : Extents
         Extents of the silhouette, from the principal point, in pixels.
-    usable : (24,) array of bool
-        Extents to use.
     focal : (2, 1) array
         Focal lengths in pixels.
-    expected : float
-        Expected standard deviation of an extent, in pixels.
-    dilation : float
-        Standard deviation of the error that all extents share, in pixels.
+    hand_px : float
+        Extent of the hand in pixels.
+    jitter : float
+        Jitter of the contour, in pixels.
     """
 
     def __init__(
-        self,
-        vertices: FloatArray,
-        values: FloatArray,
-        usable: BoolArray,
-        focal: FloatArray,
-        expected: float,
-        dilation: float,
+        self, vertices: FloatArray, extents: Extents, focal: FloatArray, hand_px: float, jitter: float
     ) -> None:
-        self._vertices, self._values, self._focal = vertices, values, focal
-        self._usable = None if usable.all() else usable
-        self._points, self._pixels, self._depth = vertices, vertices, values
-        self._residuals = self._weights = values
-        self._level = self._expected = expected
-        self._dilation = dilation
-        self._frozen = False
-
-    def measure(self, x: FloatArray) -> None:
-        """Find the extremal vertices, residuals and robust weights at x (4,)."""
-        pixels, depth = project(self._vertices, x, self._focal)
-        chosen = extremal_points(pixels)
-        self._points, self._pixels, self._depth = self._vertices[:, chosen], pixels[:, chosen], depth[chosen]
-        self._residuals = np.einsum("kc,ck->k", DIRECTIONS, self._pixels) - self._values
-        sizes = np.abs(self._residuals)
-        if self._usable is None:
-            self._weights = robust_weights(sizes, self._level, NORMAL_MEDIAN, adapt=not self._frozen)
-            return
-        self._weights = np.zeros(sizes.size)
-        self._weights[self._usable] = robust_weights(
-            sizes[self._usable], self._level, NORMAL_MEDIAN, adapt=not self._frozen
-        )
+        self._vertices, self._seen, self._focal = vertices, extents.values, focal
+        self._usable = None if extents.usable.all() else extents.usable
+        self._least, self._expected = LEAST_LEVEL * hand_px, EXPECTED_LEVEL * hand_px
+        self._dilation = math.hypot(DILATION * hand_px, JITTER_DILATION * jitter)
+        self.sigma = self.rms = math.nan
+        """Standard deviation of an extent, and root mean square of the residuals, robustly weighted; in pixels."""
 
     def linearise(self, x: FloatArray) -> Quadratic:
         """See `Term.linearise`."""
-        self.measure(x)
-        weights = self._weights / (EXTENTS_EACH * self.sigma**2)
-        return extent_quadratic(
-            self._points, self._pixels, self._depth, self._residuals, weights, self._focal, self._dilation
+        chosen = extremal_points(place(self._vertices, x, self._focal).pixels)
+        rows, values = extent_rows(place(self._vertices.take(chosen, axis=1), x, self._focal), x)
+        residuals = values - self._seen
+        squares = np.square(residuals)
+        middle = median(squares if self._usable is None else squares[self._usable])
+        weights = robust_weights(squares, max(self._least, math.sqrt(middle) / NORMAL_MEDIAN))
+        if self._usable is not None:
+            weights *= self._usable
+        total, weight = float(weights @ squares), float(weights.sum())
+        self.sigma = noise_level(total, weight - UNKNOWNS, self._expected, TRUST)
+        self.rms = math.sqrt(total / weight)
+
+        # All extents share an error, integrated out by a rank-one update.
+        weights *= 1.0 / (EXTENTS_EACH * self.sigma**2)
+        dilation = self._dilation**2 + (LEVEL_DILATION * self.sigma) ** 2
+        weighted = rows * weights[:, None]
+        common = weights @ rows
+        share = common / (1.0 / dilation + float(weights.sum()))
+        return Quadratic(
+            weighted.T @ rows - share[:, None] * common,
+            residuals @ weighted - float(weights @ residuals) * share,
         )
-
-    def freeze(self) -> None:
-        """Keep the noise level from now on."""
-        self._level, self._frozen = self.sigma, True
-
-    @property
-    def sigma(self) -> float:
-        """Standard deviation of an extent, in pixels."""
-        if self._frozen:
-            return self._level
-        squares = float(self._weights @ np.square(self._residuals))
-        return noise_level(squares, float(self._weights.sum()) - UNKNOWNS, self._expected)
-
-    @property
-    def rms(self) -> float:
-        """Root mean square of the residuals, robustly weighted, in pixels."""
-        return math.sqrt(float(self._weights @ np.square(self._residuals)) / float(self._weights.sum()))

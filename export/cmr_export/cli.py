@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         bundle, differences = export(args.ckpt, args.out, args.name)
-    except (CmrError, ValueError, RuntimeError, OSError) as error:  # RuntimeError: ParityError, or a failed simplification
+    except (CmrError, ValueError, RuntimeError, OSError) as error:  # a ParityError is a RuntimeError
         print(f"cmr-export: {' '.join(str(error).split())}", file=sys.stderr)  # torch's messages have several lines
         return 2
     print(f"parity, PyTorch against ONNX Runtime (limit {LIMIT:g}):")

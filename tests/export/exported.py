@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+
 from cmr_export.bundle import export
 from cmr_models.hand import load_hand
 from cmr_models.network import HandNet, HandNetConfig, save_checkpoint

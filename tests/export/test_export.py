@@ -7,6 +7,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from exported import CONFIG, exported
+from onnx import numpy_helper
+
 from cmr_export import bundle as bundle_module
 from cmr_export.bundle import export, sample_images
 from cmr_export.graphs import MESH_OUTPUTS, PRIOR_OUTPUTS, MeshStage, PriorStage
@@ -15,8 +18,6 @@ from cmr_models.hand import JOINT_PARENTS, ROOT_JOINT, load_hand
 from cmr_runtime import Bundle
 from cmr_runtime.network import MeshStage as RuntimeMesh
 from cmr_runtime.network import PriorStage as RuntimePrior
-from exported import CONFIG, exported
-from onnx import numpy_helper
 
 
 def images() -> np.ndarray:

@@ -6,10 +6,11 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from cmr_export.graphs import MESH_INPUTS, MESH_OUTPUTS, PRIOR_OUTPUTS, fold_pads, to_onnx
-from cmr_models.network.trunk import Conv
 from exported import CONFIG, exported
 from onnx import TensorProto, helper, numpy_helper
+
+from cmr_export.graphs import MESH_INPUTS, MESH_OUTPUTS, PRIOR_OUTPUTS, fold_pads, to_onnx
+from cmr_models.network.trunk import Conv
 
 
 def graph(nodes, constants: dict[str, np.ndarray], outputs: dict[str, list[int]], size=(1, 2, 8, 8)) -> onnx.ModelProto:

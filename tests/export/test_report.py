@@ -5,14 +5,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from cmr_export import report
-from cmr_export.report import measure, table
 from exported import CONFIG, exported
 from onnx import TensorProto, helper, numpy_helper
 from torch.utils.flop_counter import FlopCounterMode
 
+from cmr_export import report
+from cmr_export.report import measure, table
 
-def graph(nodes, constants: dict[str, np.ndarray], inputs: dict[str, list[int]], outputs: dict[str, list[int]]) -> bytes:
+
+def graph(nodes, constants: dict[str, np.ndarray], inputs: dict, outputs: dict) -> bytes:
     info = lambda shapes: [helper.make_tensor_value_info(k, TensorProto.FLOAT, v) for k, v in shapes.items()]  # noqa: E731
     stored = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     model = helper.make_model(
@@ -57,7 +58,8 @@ def test_a_batched_product_and_a_weighted_sum():
         helper.make_node("Mul", ["a", "scale"], ["b"]),
         helper.make_node("ReduceSum", ["b", "axes"], ["y"]),
     ]
-    constants = {"w": np.zeros((4, 5), np.float32), "scale": np.zeros((3, 5), np.float32), "axes": np.array([2], np.int64)}
+    constants = {name: np.zeros(shape, np.float32) for name, shape in (("w", (4, 5)), ("scale", (3, 5)))}
+    constants["axes"] = np.array([2], np.int64)
     cost = measure(graph(nodes, constants, {"x": [2, 3, 4]}, {"y": [2, 3, 1]}))
     assert cost.multiply_adds == 2 * 3 * 4 * 5 + 2 * 3 * 5
     assert cost.parameters == 20 + 15  # indices are no parameters

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
 from cmr_models.hand import ROOT_JOINT, load_hand
 
 FOCAL, DEPTH = 2.0, 0.6  # focal length in crop sides, metres from camera to root

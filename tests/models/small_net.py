@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import torch
+
 from cmr_models.hand import load_hand
 from cmr_models.network import HandNet, HandNetConfig
 

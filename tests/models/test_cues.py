@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+
 from cmr_models.hand import JOINT_NAMES
 from cmr_models.network.cues import SUB_POSES, Aggregation, sub_poses
 
@@ -23,7 +24,7 @@ def test_a_union_lists_its_parts_in_turn():
 
 @pytest.mark.parametrize("name", ["tips", "", "part+", "part tip"])
 def test_an_unknown_name_is_refused_with_the_choices(name):
-    with pytest.raises(ValueError, match="choose from .*'level', 'part', 'tip'"):
+    with pytest.raises(ValueError, match=r"choose from .*'level', 'part', 'tip'"):
         sub_poses(name)
 
 

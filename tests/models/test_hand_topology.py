@@ -141,7 +141,7 @@ def test_the_hand_has_human_proportions():
         found = [length(knuckle + k, knuckle + k + 1) for k in range(3)]
         shares = np.array(found) / sum(found)
         # Published lengths end at the bone, ours at the skin: about 4 mm of pulp on the distal phalanx.
-        wanted = np.array(bones) + [0, 0, 4]
+        wanted = np.add(bones, (0, 0, 4))
         np.testing.assert_allclose(shares, wanted / wanted.sum(), atol=0.06)
 
 

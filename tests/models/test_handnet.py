@@ -6,10 +6,11 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from small_net import CONFIG, SIZE, lively_net, small_net
+
 from cmr_models.hand import ROOT_JOINT, load_hand
 from cmr_models.network import load_checkpoint, save_checkpoint
 from cmr_models.network.spiral import DepthwiseSpiral, SpiralDecoder, UpSample
-from small_net import CONFIG, SIZE, lively_net, small_net
 
 HAND = load_hand()
 
@@ -38,7 +39,8 @@ def test_shapes(net):
     assert prior.presence.shape == prior.right.shape == (2, 1)
     assert prior.features.shape == (2, 24, SIZE // 8, SIZE // 8)
     assert mesh.silhouette.shape == (2, 1, SIZE // 2, SIZE // 2)
-    assert [v.shape for v in mesh.levels] == [(2, len(HAND.level_template(k)), 3) for k in range(len(HAND.level_faces) + 1)]
+    assert [v.shape for v in mesh.levels] == [(2, len(HAND.level_template(k)), 3) for k in range(len(mesh.levels))]
+    assert len(mesh.levels) == len(HAND.level_faces) + 1
 
 
 def test_images_of_a_batch_do_not_mix(net):
@@ -99,7 +101,7 @@ def test_start_from_gives_both_encoders_one_function():
     source, net = small_net(1).prior.trunk, small_net(2)
     weights = {}
     for k, module in enumerate(source.convolutions()):
-        weights[f"conv_{k}_weight"], weights[f"conv_{k}_bias"] = module.weight.detach().numpy(), module.bias.detach().numpy()
+        weights |= {f"conv_{k}_{name}": p.detach().numpy() for name, p in module.named_parameters()}
     for head, value in ((0, 0.25), (1, -0.5)):
         weights[f"head_{head}_weight"] = np.full((1, 672), value, np.float32)
         weights[f"head_{head}_bias"] = np.full(1, 2 * value, np.float32)
@@ -153,7 +155,8 @@ def test_a_depthwise_spiral_is_a_sum_over_the_walk():
         found = module(x)
     for v in range(4):
         for c in range(2):
-            wanted = sum(float(x[0, n, c]) * float(module.weight[k, c].detach()) for k, n in enumerate(spirals[v].tolist()))
+            weights = module.weight[:, c].tolist()
+            wanted = sum(float(x[0, n, c]) * w for n, w in zip(spirals[v].tolist(), weights, strict=True))
             assert float(found[0, v, c]) == pytest.approx(wanted, abs=1e-5)
 
 

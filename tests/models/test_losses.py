@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
+
 from cmr_models.hand import load_hand
 from cmr_models.losses import (
     SIGMA,
@@ -21,7 +23,6 @@ from cmr_models.losses import (
 )
 from cmr_runtime.heatmaps import decode
 from cmr_runtime.metrics import align_similarity
-from scipy.spatial.transform import Rotation
 
 ONES = torch.ones(2)
 

@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 import torch
+
 from cmr_models.network.hourglass import Decoder
 from cmr_models.network.trunk import BLOCKS, EXPANDED, Block, BlockSpec, Conv, Trunk, load_pretrained
 
@@ -34,7 +35,8 @@ def test_padding_is_tensorflows(kernel, stride, depthwise):
     conv = Conv(4, 4 if depthwise else 5, kernel, stride, 4 if depthwise else 1, act=False)
     torch.nn.init.normal_(conv.conv.bias)
     x = torch.randn(1, 4, 8, 8)
-    wanted = same_convolution(x[0].numpy(), conv.conv.weight.detach().numpy(), conv.conv.bias.detach().numpy(), stride, depthwise)
+    weight, bias = (p.detach().numpy() for p in (conv.conv.weight, conv.conv.bias))
+    wanted = same_convolution(x[0].numpy(), weight, bias, stride, depthwise)
     clipped = Conv(4, conv.conv.out_channels, kernel, stride, conv.conv.groups)
     clipped.load_state_dict(conv.state_dict())
     with torch.no_grad():
@@ -103,7 +105,7 @@ def test_loading_copies_every_weight(trunk):
 def test_weights_of_another_architecture_are_refused(trunk, first):
     wrong = converted(trunk)
     wrong["conv_20_weight"] = wrong["conv_20_weight"][:-1]
-    with pytest.raises(ValueError, match="convolution 20: shape .* this trunk needs"):
+    with pytest.raises(ValueError, match=r"convolution 20: shape .* this trunk needs"):
         load_pretrained(Trunk(first), wrong)
     lacking = converted(trunk)
     del lacking["conv_46_weight"]

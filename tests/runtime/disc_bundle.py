@@ -16,7 +16,8 @@ from cmr_runtime import Topology
 S, H, M, C, G, V = 32, 16, 16, 2, 4, 60
 
 #: Offsets of the 21 joints from the disc's centre, in radii.
-ANGLES = np.linspace(0.0, 2.0 * np.pi, 21, endpoint=False)
+#: The wrist lies below the middle knuckle: the hand points up, and boxes drawn around it are not turned.
+ANGLES = 0.5 * np.pi + np.linspace(0.0, 2.0 * np.pi, 21, endpoint=False)
 OFFSETS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
 OFFSETS[9] = 0.0
 

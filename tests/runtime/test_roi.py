@@ -119,3 +119,25 @@ def test_bad_values() -> None:
         Roi(math.inf, 0, 5)
     with pytest.raises(InputError, match="size"):
         Roi(0, 0, -5)
+
+
+@given(st.floats(-3.1, 3.1), st.booleans())
+def test_upright_turns_the_hand_up(turn: float, mirrored: bool) -> None:
+    joints = np.random.default_rng(3).normal(0, 8, (21, 2))
+    joints[0], joints[9] = (0, 40), (0, -40)
+    c, s = np.cos(turn), np.sin(turn)
+    joints = joints @ np.array([[c, s], [-s, c]]) + (300, 200)
+    roi = Roi.upright(joints, 1.5, mirrored=mirrored)
+    matrix = roi.matrix(64)
+    across, down = matrix[:, :2] @ (joints[9] - joints[0])
+    assert abs(across) < 1e-6 * abs(down)
+    assert down < 0
+    seen = joints @ matrix[:, :2].T + matrix[:, 2]
+    np.testing.assert_allclose(np.ptp(seen, axis=0).max(), 64 / 1.5, rtol=1e-9)
+    np.testing.assert_allclose(seen.max(0) + seen.min(0), 63, atol=1e-9)
+
+
+def test_a_foreshortened_hand_keeps_the_turn_given() -> None:
+    joints = np.random.default_rng(3).uniform(-40, 40, (21, 2))
+    joints[9] = joints[0] + (0.5, 0.5)
+    assert Roi.upright(joints, 1.5, angle=0.3).angle == 0.3
