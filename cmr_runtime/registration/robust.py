@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Robust weights and the noise level, both from the residuals of a fit.
 
-Weights are those of Geman and McClure, ``w = (1 + (r / (c m))²)⁻²``, where *m* is a standard deviation from the median
-of the residuals, so that up to half of them may be anything. The noise level mixes an expected level with what the
+The weights ``w = 1 / (1 + (r / (c m))⁴)`` fall as those of Geman and McClure do, but are flat where errors are usual:
+with Gaussian errors next to nothing is lost. *m* is a standard deviation from the median of the residuals, so that up to
+half of them may be anything. The noise level mixes an expected level with what the
 residuals show, as the mean of an inverse gamma posterior does: few or lucky residuals do not make a fit look exact.
 """
 
@@ -13,20 +14,19 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["INLIER_LIMIT", "INLIER_WEIGHT", "median", "noise_level", "robust_weights"]
+__all__ = ["INLIER_LIMIT", "median", "noise_level", "robust_weights"]
 
 FloatArray = npt.NDArray[np.float64]
 
 INLIER_LIMIT = 3.0
-"""A residual of this many standard deviations has the weight `INLIER_WEIGHT` and is the last to count as an inlier."""
-
-INLIER_WEIGHT = 0.25
+"""A residual of this many standard deviations is the last to count as an inlier; its weight is a half."""
 
 
-def robust_weights(squares: FloatArray, level: float) -> FloatArray:
-    """Weights in 0..1 of squared residuals (n,), where the noise has a standard deviation of `level`."""
-    weights: FloatArray = 1.0 + squares * (1.0 / (INLIER_LIMIT * level) ** 2)
+def robust_weights(squares: FloatArray, level: float, limit: float = INLIER_LIMIT) -> FloatArray:
+    """Weights in 0..1 of squared residuals (n,): a half at `limit` times the standard deviation `level`."""
+    weights: FloatArray = squares * (1.0 / (limit * level) ** 2)
     np.square(weights, out=weights)
+    weights += 1.0
     np.reciprocal(weights, out=weights)
     return weights
 

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .extents import Extents, extremal_points
+from .linalg import solve
 from .problem import Quadratic, extent_rows, joint_rows, place
-from .robust import INLIER_WEIGHT, median, noise_level, robust_weights
+from .robust import median, noise_level, robust_weights
 
 __all__ = ["ExtentTerm", "JointTerm", "Term"]
 
@@ -28,14 +29,17 @@ LEAST_LEVEL = 0.004
 EXPECTED_LEVEL, TRUST = 0.002, 1.0
 """Expected error of a keypoint or an extent, as a share of the hand's extent, and how many residuals that is worth."""
 
-EXTENTS_EACH = 3.0
+EXTENT_LIMIT = 1.5
+"""As `robust.INLIER_LIMIT`, for extents: more of them are wrong at a time, and all to one side."""
+
+EXTENTS_EACH = 8.0
 """How many of the 24 extents hold as much as one independent measurement: neighbours often share a fingertip."""
 
 DILATION = 0.0015
 """Expected error that all extents share (the silhouette as a whole too wide or too narrow), as a share of the hand's
 extent; map cells and blur alone do as much."""
 
-LEVEL_DILATION = 0.5
+LEVEL_DILATION = 0.4
 """The same in standard deviations of an extent: errors that vary slowly along the contour do not cancel."""
 
 JITTER_DILATION = 1.5
@@ -45,6 +49,9 @@ RAYLEIGH_MEDIAN = 1.1774
 NORMAL_MEDIAN = 0.6745
 
 UNKNOWNS = 3.0
+
+LITTLE = 1e-6 * np.eye(3)
+"""Keeps a shift that the extents leave open small."""
 
 
 class Term(Protocol):
@@ -102,7 +109,7 @@ class JointTerm:
     @property
     def inliers(self) -> BoolArray:
         """Joints (n,) within `robust.INLIER_LIMIT` standard deviations."""
-        inside: BoolArray = self._weights >= INLIER_WEIGHT
+        inside: BoolArray = self._weights >= 0.5
         return inside
 
 
@@ -140,12 +147,17 @@ class ExtentTerm:
         residuals = values - self._seen
         squares = np.square(residuals)
         middle = median(squares if self._usable is None else squares[self._usable])
-        weights = robust_weights(squares, max(self._least, math.sqrt(middle) / NORMAL_MEDIAN))
+        weights = robust_weights(squares, max(self._least, math.sqrt(middle) / NORMAL_MEDIAN), EXTENT_LIMIT)
         if self._usable is not None:
             weights *= self._usable
-        total, weight = float(weights @ squares), float(weights.sum())
-        self.sigma = noise_level(total, weight - UNKNOWNS, self._expected, TRUST)
-        self.rms = math.sqrt(total / weight)
+        weight = float(weights.sum())
+        self.rms = math.sqrt(float(weights @ squares) / weight)
+
+        # The noise is what the extents do not explain by a shift of their own.
+        weighted = rows[:, :3] * weights[:, None]
+        shift = solve(weighted.T @ rows[:, :3] + LITTLE, -(residuals @ weighted))
+        squares = np.square(residuals + rows[:, :3] @ shift)
+        self.sigma = noise_level(float(weights @ squares), weight - UNKNOWNS, self._expected, TRUST)
 
         # All extents share an error, integrated out by a rank-one update.
         weights *= 1.0 / (EXTENTS_EACH * self.sigma**2)

@@ -11,6 +11,13 @@ from cmr_export.parity import ParityError
 from cmr_runtime import Bundle
 
 
+@pytest.fixture
+def ready_graphs(monkeypatch):
+    """Skip the tracing: the graphs are those of the export that all tests share."""
+    graphs = {"image": exported().bundle.prior, "features": exported().bundle.mesh}
+    monkeypatch.setattr(bundle_module, "to_onnx", lambda stage, inputs, outputs: graphs[next(iter(inputs))])
+
+
 def refused(capsys, checkpoint, out) -> str:
     """Run the command on what it must refuse; return its one line."""
     out.write_bytes(b"as before")
@@ -28,12 +35,19 @@ def refused(capsys, checkpoint, out) -> str:
 def test_a_good_checkpoint_becomes_a_bundle_with_a_report(tmp_path, capsys):
     out = tmp_path / "hand.cmr"
     out.write_bytes(b"as before")
-    assert main(["--ckpt", str(exported().checkpoint), "--out", str(out), "--name", "mine"]) == 0
-    assert Bundle.open(out).name == "mine"
+    assert main(["--ckpt", str(exported().checkpoint), "--out", str(out)]) == 0
+    again = exported().checkpoint.parent / "hand.cmr"
+    assert out.read_bytes() == again.read_bytes()  # the same checkpoint gives the same file
     output, error = capsys.readouterr()
     assert error == ""
     for word in ("parity", "mesh.vertices", "prior.heatmaps", "multiply-adds", f"{out.stat().st_size:,} bytes"):
         assert word in output
+
+
+def test_a_name_of_ones_own(tmp_path, ready_graphs):
+    out = tmp_path / "hand.cmr"
+    assert main(["--ckpt", str(exported().checkpoint), "--out", str(out), "--name", "mine"]) == 0
+    assert Bundle.open(out).name == "mine"
 
 
 def test_a_missing_checkpoint(tmp_path, capsys):
@@ -96,7 +110,7 @@ def test_a_missing_part(tmp_path, capsys, part):
     assert part in refused(capsys, path, tmp_path / "hand.cmr")
 
 
-def test_a_graph_that_differs(tmp_path, capsys, monkeypatch):
+def test_a_graph_that_differs(tmp_path, capsys, monkeypatch, ready_graphs):
     def broken(*args):
         raise ParityError("PyTorch and ONNX Runtime differ")
 
@@ -109,7 +123,7 @@ def test_a_simplification_that_changes_the_result(tmp_path, capsys, monkeypatch)
     assert "simplifying" in refused(capsys, exported().checkpoint, tmp_path / "hand.cmr")
 
 
-def test_a_folder_that_does_not_exist(tmp_path, capsys):
+def test_a_folder_that_does_not_exist(tmp_path, capsys, ready_graphs):
     out = tmp_path / "nowhere" / "hand.cmr"
     assert main(["--ckpt", str(exported().checkpoint), "--out", str(out)]) == 2
     assert "nowhere" in capsys.readouterr().err

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The graphs: pads folded where that is right, static shapes, operators that mobile providers take."""
 
+from functools import partial
+
 import numpy as np
 import onnx
 import onnxruntime as ort
+import onnxsim
 import pytest
 import torch
 from exported import CONFIG, exported
@@ -131,7 +134,12 @@ def test_a_pad_that_is_an_output_of_the_graph_stays():
     assert np.array_equal(run(model)[1], before[1])
 
 
-def test_same_padding_leaves_no_pad_behind():
+@pytest.mark.parametrize("simplifier_folds", [True, False])
+def test_same_padding_leaves_no_pad_behind(simplifier_folds, monkeypatch):
+    """Whether or not onnxsim has the pass that does the same."""
+    if not simplifier_folds:
+        without = partial(onnxsim.simplify, skipped_optimizers=["fuse_pad_into_conv"])
+        monkeypatch.setattr(onnxsim, "simplify", without)
     torch.manual_seed(0)
     module = torch.nn.Sequential(Conv(2, 4, 3, 2), Conv(4, 4, 5, 2, 4), Conv(4, 3)).eval()
     x = torch.randn(1, 2, 16, 16)
