@@ -24,7 +24,7 @@ from .machine import describe_machine
 from .registration_bars import bars
 from .registration_plot import draw
 from .registration_scenes import DISTANCES, MESHES, SILHOUETTES, Condition, Frame, make_frames, make_scenes
-from .registration_solvers import OURS, Solver, make_solvers
+from .registration_solvers import Solver, make_solvers
 from .registration_trust import hand_length, trust
 
 __all__ = ["cells", "main", "measure", "run", "table"]

@@ -48,9 +48,7 @@ def register_frame(registrar: Registrar, frame: Frame, silhouette: bool = True) 
         if in_crop is not None:
             outline = frame.roi.to_image(in_crop, NETWORK).astype(np.float32)
             marks = cut(in_crop, outline, NETWORK, frame.camera.width, frame.camera.height)
-    return registrar(
-        frame.vertices, frame.joints, frame.keypoints, frame.scores, outline, frame.camera, cut=marks
-    )
+    return registrar(frame.vertices, frame.joints, frame.keypoints, frame.scores, outline, frame.camera, cut=marks)
 
 
 def _ours(registrar: Registrar, silhouette: bool = True) -> Solver:

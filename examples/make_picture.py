@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draw the README's picture: the sample, what is found in it, and the mesh seen from the side.
 
-    python examples/make_picture.py
+python examples/make_picture.py
 """
 
 from __future__ import annotations

@@ -175,9 +175,7 @@ class Registrar:
             gap = float(np.linalg.norm(x_1d[:3] - x_2d[:3]))
             weight = blending.paper_weight(gap) if self._blend == "paper" else 1.0
             x = (1.0 - weight) * self._solve(quadratic, x_2d) + weight * self._solve(quadratic_1d, x_1d)
-            both = (
-                (1.0 - weight) * each + weight * other for each, other in zip(quadratic, quadratic_1d, strict=True)
-            )
+            both = ((1.0 - weight) * each + weight * other for each, other in zip(quadratic, quadratic_1d, strict=True))
             return x, Quadratic(*both), gap, weight
         for left in reversed(range(ROUNDS_BOTH)):
             quadratic, quadratic_1d = joints.linearise(x), extents.linearise(x)

@@ -103,7 +103,6 @@ def test_a_weight_of_another_shape(tmp_path, capsys):
     assert "prior.head.bias" in refused(capsys, path, tmp_path / "hand.cmr")
 
 
-@pytest.mark.xfail(strict=True, reason="load_checkpoint lets KeyError through")
 @pytest.mark.parametrize("part", ["config", "topology", "state_dict"])
 def test_a_missing_part(tmp_path, capsys, part):
     path = edited(tmp_path, lambda content: content.pop(part))

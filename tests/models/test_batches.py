@@ -263,7 +263,6 @@ def test_without_photos_all_hands_are_rendered(folder):
     assert batch["outlined"].all()
 
 
-@pytest.mark.xfail(strict=True, reason="Backgrounds.sample cannot make none")
 @pytest.mark.parametrize("part", ["rendered", "empty"])
 def test_a_mix_may_leave_a_part_out(folder, photos, part):
     parts = {"rendered": 2, "photos": 2, "empty": 1, "mirrored": 0.0, part: 0}

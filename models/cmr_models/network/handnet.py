@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,14 +115,24 @@ def load_checkpoint(path: Path) -> tuple[HandNet, dict[str, Any]]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds, from zipfile's to pickle's
-        raise ValueError(f"{path}: cannot be read as a checkpoint of tensors and plain values: {error}") from error
+    except Exception as error:  # torch raises many kinds, in several lines, and advises to trust the file
+        kind = type(error).__name__
+        raise ValueError(f"{path}: cannot be read as a checkpoint of tensors and plain values ({kind})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{path}: format {found!r}, need {FORMAT!r}; train one with `python -m cmr_models.train`")
+    if lacking := sorted({"config", "topology", "state_dict"} - content.keys()):
+        raise ValueError(f"{path}: lacks {lacking}; the checkpoint is incomplete")
+    if unknown := sorted(content["config"].keys() - {f.name for f in fields(HandNetConfig)}):
+        raise ValueError(f"{path}: unknown settings {unknown}; the checkpoint belongs to another version")
     config = {k: tuple(v) if isinstance(v, list) else v for k, v in content["config"].items()}
     net = HandNet(HandNetConfig(**config), load_hand())
-    missing, unexpected = net.load_state_dict(content["state_dict"], strict=False)
-    if missing or unexpected:
-        raise ValueError(f"{path}: missing {missing}, unexpected {unexpected}; the weights belong to another network")
+    wanted, given = net.state_dict(), content["state_dict"]
+    missing, unexpected = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    misshapen = sorted(k for k in wanted.keys() & given.keys() if wanted[k].shape != given[k].shape)
+    if missing or unexpected or misshapen:
+        raise ValueError(
+            f"{path}: missing {missing}, unexpected {unexpected}, misshapen {misshapen}; the weights belong to another network"
+        )
+    net.load_state_dict(given)
     return net.eval(), content

@@ -136,4 +136,4 @@ class Backgrounds:
         for _ in range(count):
             photo = len(self) > 0 and self._random.random() < PHOTO_SHARE
             images.append(self.photo(size) if photo else draw_background(self._random, size))
-        return np.stack(images)
+        return np.stack(images) if images else np.zeros((0, size, size, 3), np.uint8)
