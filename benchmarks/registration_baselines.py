@@ -91,11 +91,12 @@ def solve_pnp(joints: FloatArray, keypoints: FloatArray, camera: FloatArray) -> 
 
 def _project(points: FloatArray, camera: FloatArray) -> FloatArray:
     pixels = points @ camera.T
-    return pixels[:, :2] / pixels[:, 2:]
+    pixels /= pixels[:, 2:].copy()
+    return pixels[:, :2]
 
 
 def _extents_by_axis(points: FloatArray) -> FloatArray:
-    along = [points @ axis for axis in AXES]
+    along = [(points * axis).sum(axis=1) for axis in AXES]
     return np.array([(reach.min(), reach.max()) for reach in along])
 
 

@@ -46,9 +46,10 @@ class Hand:
     vertices, joints : (V, 3), (21, 3) float32
         Metres, camera frame (x right, y down, z forward).
     keypoints : (21, 2) float32
-        Joints in the image as the network sees them (not the projected mesh), pixels of the image given.
+        Joints in the image, pixels of the image given: what the network sees in 2D, settled with the placed mesh by
+        their scores. They differ from the projected `joints` where the network sees a joint clearly.
     keypoint_scores : (21,) float32
-        0 to 1.
+        Of what the network sees in 2D, 0 to 1; a low score leaves the keypoint to the mesh.
     silhouette : (N, 2) float32, or None
         Outer contour, pixels of the image given; None if no region was large enough.
     translation : (3,) float64

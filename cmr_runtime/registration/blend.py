@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .linalg import inverse, solve
+from .linalg import inverse
 
-__all__ = ["BLENDS", "GAP_1D", "GAP_2D", "information_share", "paper_weight", "weighted_mean"]
+__all__ = ["BLENDS", "GAP_1D", "GAP_2D", "information_share", "paper_weight"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -34,14 +34,6 @@ _FLOOR = 1e-2 * np.eye(3)
 def paper_weight(gap: float) -> float:
     """Weight of the 1D solution, 0..1, at a gap in metres."""
     return min(max((gap - GAP_2D) / (GAP_1D - GAP_2D), 0.0), 1.0)
-
-
-def weighted_mean(x_2d: FloatArray, P_2d: FloatArray, x_1d: FloatArray, P_1d: FloatArray) -> FloatArray:
-    """Mean of two solutions (4,) of the same scale, weighted by their information on the translation."""
-    A, B = P_2d[:3, :3], P_1d[:3, :3]
-    mean: FloatArray = x_2d.copy()
-    mean[:3] += solve(A + B + _FLOOR, B @ (x_1d - x_2d)[:3])
-    return mean
 
 
 def information_share(P_2d: FloatArray, P_1d: FloatArray) -> float:

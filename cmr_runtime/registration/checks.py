@@ -14,7 +14,7 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from ..camera import Camera
 
-__all__ = ["MIN_JOINTS", "MIN_SCORE", "Inputs", "check_camera", "check_inputs", "check_prior", "extent"]
+__all__ = ["MIN_JOINTS", "MIN_SCORE", "Inputs", "check_camera", "check_inputs", "check_prior"]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -38,6 +38,8 @@ class Inputs(NamedTuple):
     keypoints: FloatArray
     scores: FloatArray
     used: BoolArray
+    span: float
+    """Longest side of the box around the joints, metres."""
     contour: FloatArray | None
     cut: BoolArray | None
 
@@ -84,7 +86,7 @@ def check_inputs(vertices: Any, joints: Any, keypoints: Any, scores: Any, silhou
             f"{count} of {W.size} joints have a score of at least {MIN_SCORE}, expected {MIN_JOINTS} or more; "
             "check whether the image shows a hand"
         )
-    span = extent(J)
+    span = _extent(J)
     if span < MIN_SPAN:
         raise InputError(
             f"joints span {span:g} m, expected at least {MIN_SPAN} m; give root-relative metres of a whole hand"
@@ -92,7 +94,7 @@ def check_inputs(vertices: Any, joints: Any, keypoints: Any, scores: Any, silhou
     if silhouette is None:
         if cut is not None:
             raise InputError("cut is given without a silhouette; leave it out, or give the contour that it marks")
-        return Inputs(V, J, K, W, used, None, None)
+        return Inputs(V, J, K, W, used, span, None, None)
     contour = _numbers("silhouette", silhouette, 2, MAX_PIXEL, "pixels")
     marks = None
     if cut is not None:
@@ -101,10 +103,10 @@ def check_inputs(vertices: Any, joints: Any, keypoints: Any, scores: Any, silhou
             raise InputError(
                 f"cut is {marks.dtype} {marks.shape}, expected bool {contour.shape[:1]}: one mark per contour point"
             )
-    return Inputs(V, J, K, W, used, contour, marks)
+    return Inputs(V, J, K, W, used, span, contour, marks)
 
 
-def extent(points: FloatArray) -> float:
+def _extent(points: FloatArray) -> float:
     """Longest side of the box around points (n, d)."""
     return float((points.max(axis=0) - points.min(axis=0)).max())
 

@@ -79,18 +79,13 @@ def starting_point(
     x : (4,) array
         Translation and scale.
     """
-    bearing = seen / focal
-    weight = weights * np.square(focal)
-    rows = points[:2] - bearing * points[2]
-    weighted = weight * bearing
-    P = np.zeros((3, 3))
-    total = weight.sum(axis=1)
-    P[0, 0], P[1, 1] = total
-    P[:2, 2] = P[2, :2] = -weighted.sum(axis=1)
-    P[2, 2] = np.vdot(weighted, bearing)
-    q = np.array([np.vdot(weight[0], rows[0]), np.vdot(weight[1], rows[1]), -np.vdot(weighted, rows)])
-    P[2, 2] += 1e-12 * float(total.sum())
-    return np.append(-scale * solve(P, q), scale)
+    rows = np.zeros((2, weights.size, 4))
+    rows[0, :, 0], rows[1, :, 1] = focal
+    rows[:, :, 2] = -seen
+    rows[:, :, 3] = focal * points[:2] - seen * points[2]
+    P = (rows * weights[:, None]).reshape(-1, 4).T @ rows.reshape(-1, 4)
+    P[2, 2] *= 1.0 + 1e-12
+    return np.append(-scale * solve(P[:3, :3], P[:3, 3]), scale)
 
 
 def place(points: FloatArray, x: FloatArray, focal: FloatArray) -> Placed:
@@ -103,15 +98,11 @@ def place(points: FloatArray, x: FloatArray, focal: FloatArray) -> Placed:
 
 
 def joint_rows(placed: Placed, x: FloatArray) -> FloatArray:
-    """Rows (2 n, 4) of the linearised pixels: the first coordinate of each point, then the second of each.
-
-    The last column follows from the others, as ``row · x = 0``.
-    """
-    n = placed.inverse.size
-    rows = np.zeros((2 * n, 4))
-    rows[:n, 0], rows[n:, 1] = placed.per_metre
-    rows[:, 2] = (placed.pixels * -placed.inverse).ravel()
-    rows[:, 3] = rows[:, :3] @ (x[:3] / -x[3])
+    """Rows (2, n, 4) of the linearised pixels. The last column follows from the others, as ``row · x = 0``."""
+    rows = np.zeros((2, placed.inverse.size, 4))
+    rows[0, :, 0], rows[1, :, 1] = placed.per_metre
+    rows[:, :, 2] = placed.pixels * -placed.inverse
+    rows[:, :, 3] = rows[:, :, :3] @ (x[:3] / -x[3])
     return rows
 
 

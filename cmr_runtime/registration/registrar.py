@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from . import blend as blending
-from .checks import Inputs, check_camera, check_inputs, check_prior, extent
+from .checks import Inputs, check_camera, check_inputs, check_prior
 from .extents import contour_extents, roughness
 from .linalg import inverse, solve
 from .problem import Quadratic, starting_point
@@ -56,8 +56,8 @@ MODEL_SIDE, MODEL_DEPTH = 0.002, 0.01
 """Deviation that errors of the mesh add, unseen by the residuals: sideways in metres, and as a share of depth."""
 
 ROUNDS_2D, ROUNDS_1D, ROUNDS_BOTH = 6, 4, 2
-SETTLED = 1e-4
-"""Rounds end when no axis moved by more than this, in metres."""
+SETTLED = 0.01
+"""Rounds end when one moves the position by less than a tenth of its standard deviation (squared)."""
 
 
 class Registrar:
@@ -135,15 +135,14 @@ class Registrar:
         seen = (inputs.keypoints[used] - centre).T
         scores_used = np.minimum(inputs.scores[used], 1.0)
         x = self._clip(starting_point(points, seen, scores_used, focal, self._mean))
-        hand_px = self._hand_px(inputs.joints, x, focal)
+        # The joints' extent in pixels if they were seen side on.
+        hand_px = max(0.5 * (camera.fx + camera.fy) * inputs.span * self._mean / float(x[2]), 1.0)
 
         joints = JointTerm(points, seen, scores_used, focal, hand_px)
         extents = self._extent_term(inputs, focal, centre, hand_px)
         x, quadratic = self._settle(joints, x, ROUNDS_2D)
         gap, weight = math.nan, 0.0
-        if extents is None:
-            x = self._solve(quadratic, x)
-        else:
+        if extents is not None:
             x, quadratic, gap, weight = self._with_extents(joints, extents, x, quadratic)
         sigma = self._sigma(quadratic, float(x[2]))
         if not (np.isfinite(x).all() and np.isfinite(sigma).all()):
@@ -174,18 +173,15 @@ class Registrar:
             x_1d, quadratic_1d = self._settle(extents, x, ROUNDS_1D)
             gap = float(np.linalg.norm(x_1d[:3] - x_2d[:3]))
             weight = blending.paper_weight(gap) if self._blend == "paper" else 1.0
-            x = (1.0 - weight) * self._solve(quadratic, x_2d) + weight * self._solve(quadratic_1d, x_1d)
             both = ((1.0 - weight) * each + weight * other for each, other in zip(quadratic, quadratic_1d, strict=True))
-            return x, Quadratic(*both), gap, weight
-        for left in reversed(range(ROUNDS_BOTH)):
-            quadratic, quadratic_1d = joints.linearise(x), extents.linearise(x)
-            both = Quadratic(quadratic.P + quadratic_1d.P, quadratic.q + quadratic_1d.q)
-            x_both = (self._step if left else self._solve)(both, x)
-            if not left:
-                x_1d = self._step(quadratic_1d, x)
-            x = x_both
-        gap = float(np.linalg.norm(x_1d[:3] - x_2d[:3]))
-        return x, both, gap, blending.information_share(quadratic.P, quadratic_1d.P)
+            return (1.0 - weight) * x_2d + weight * x_1d, Quadratic(*both), gap, weight
+        for _ in range(ROUNDS_BOTH):
+            quadratic_1d = extents.linearise(x)
+            total = Quadratic(quadratic.P + quadratic_1d.P, quadratic.q + quadratic_1d.q)
+            last, x = x, self._solve(total, x)
+            quadratic = joints.linearise(x)
+        gap = float(np.linalg.norm(self._solve(quadratic_1d, last)[:3] - x_2d[:3]))
+        return x, total, gap, blending.information_share(quadratic.P, quadratic_1d.P)
 
     def _set_bounds(self, inputs: Inputs) -> None:
         behind = -min(float(inputs.vertices[:, 2].min(initial=0.0)), float(inputs.joints[:, 2].min()))
@@ -197,10 +193,6 @@ class Registrar:
     def _clip(self, x: FloatArray) -> FloatArray:
         x[2:] = np.clip(x[2:], self._lower, self._upper)
         return x
-
-    def _hand_px(self, joints: FloatArray, x: FloatArray, focal: FloatArray) -> float:
-        """Length of the hand's joints in pixels if they were seen side on."""
-        return max(float(focal.mean()) * extent(joints) * self._mean / float(x[2]), 1.0)
 
     def _extent_term(self, inputs: Inputs, focal: FloatArray, centre: FloatArray, hand_px: float) -> ExtentTerm | None:
         if inputs.contour is None or len(inputs.contour) < 3 or len(inputs.vertices) < 3:
@@ -215,8 +207,9 @@ class Registrar:
         """Linearise and solve until the placement settles; return it and the last quadratic."""
         for _ in range(rounds):
             quadratic = term.linearise(x)
-            last, x = x, self._step(quadratic, x)
-            if np.abs(x - last).max() < SETTLED:
+            last, x = x, self._solve(quadratic, x)
+            step = x - last
+            if float(step @ quadratic.P @ step) < SETTLED:
                 break
         return x, quadratic
 
@@ -224,16 +217,12 @@ class Registrar:
         """P and q of a term with the prior of the scale and the damping towards x."""
         return term.P + self._prior.P, term.q + self._prior.q - self._damping * x
 
-    def _step(self, term: Quadratic, x: FloatArray) -> FloatArray:
+    def _solve(self, term: Quadratic, x: FloatArray) -> FloatArray:
         """Minimise a term with the prior: in closed form, or by the solver where that leaves the bounds."""
         P, q = self._with_prior(term, x)
         y = solve(P, -q)
         if self._lower[0] <= y[2] <= self._upper[0] and self._lower[1] <= y[3] <= self._upper[1]:
             return y
-        return self._solve(term, x)
-
-    def _solve(self, term: Quadratic, x: FloatArray) -> FloatArray:
-        P, q = self._with_prior(term, x)
         return self._clip(self._solver.solve(P, q, self._lower, self._upper))
 
     def _sigma(self, term: Quadratic, depth: float) -> FloatArray:

@@ -84,10 +84,7 @@ class JointTerm:
     ) -> None:
         self._points, self._seen, self._scores, self._focal = points, seen, scores, focal
         self._least, self._expected = LEAST_LEVEL * hand_px, EXPECTED_LEVEL * hand_px
-        self._weights = scores
-        self.sigma = self.rms = math.nan
-        """Standard deviation per axis of a keypoint of score 1, and root mean square length of the residuals, weighted
-        by score and robust weight; both in pixels."""
+        self._weights = self._squares = scores
 
     def linearise(self, x: FloatArray) -> Quadratic:
         """See `Term.linearise`."""
@@ -96,15 +93,18 @@ class JointTerm:
         lengths = np.square(residuals)
         squares = (lengths[0] + lengths[1]) * self._scores
         level = max(self._least, math.sqrt(median(squares)) / RAYLEIGH_MEDIAN)
-        self._weights = robust_weights(squares, level)
-        total, weight = float(self._weights @ squares), float(self._weights.sum())
-        self.sigma = noise_level(total, 2.0 * weight - UNKNOWNS, self._expected, TRUST)
-        weights = self._weights * self._scores
-        self.rms = math.sqrt(total / float(weights.sum()))
+        weights = robust_weights(squares, level)
+        self._weights, self._squares = weights, squares
+        degrees = 2.0 * float(np.add.reduce(weights)) - UNKNOWNS
+        sigma = noise_level(float(weights @ squares), degrees, self._expected, TRUST)
         rows = joint_rows(placed, x)
-        weighted = rows * np.concatenate((weights, weights))[:, None]
-        weighted *= self.sigma**-2
-        return Quadratic(weighted.T @ rows, residuals.ravel() @ weighted)
+        weighted = (rows * (weights * self._scores * sigma**-2)[:, None]).reshape(-1, 4)
+        return Quadratic(weighted.T @ rows.reshape(-1, 4), residuals.ravel() @ weighted)
+
+    @property
+    def rms(self) -> float:
+        """Root mean square length of the residuals, weighted by score and robust weight, in pixels."""
+        return math.sqrt(float(self._weights @ self._squares) / float(self._weights @ self._scores))
 
     @property
     def inliers(self) -> BoolArray:
@@ -137,8 +137,8 @@ class ExtentTerm:
         self._usable = None if extents.usable.all() else extents.usable
         self._least, self._expected = LEAST_LEVEL * hand_px, EXPECTED_LEVEL * hand_px
         self._dilation = math.hypot(DILATION * hand_px, JITTER_DILATION * jitter)
-        self.sigma = self.rms = math.nan
-        """Standard deviation of an extent, and root mean square of the residuals, robustly weighted; in pixels."""
+        self.rms = math.nan
+        """Root mean square of the residuals, robustly weighted, in pixels."""
 
     def linearise(self, x: FloatArray) -> Quadratic:
         """See `Term.linearise`."""
@@ -150,22 +150,22 @@ class ExtentTerm:
         weights = robust_weights(squares, max(self._least, math.sqrt(middle) / NORMAL_MEDIAN), EXTENT_LIMIT)
         if self._usable is not None:
             weights *= self._usable
-        weight = float(weights.sum())
+        weight = float(np.add.reduce(weights))
         self.rms = math.sqrt(float(weights @ squares) / weight)
 
         # The noise is what the extents do not explain by a shift of their own.
-        weighted = rows[:, :3] * weights[:, None]
-        shift = solve(weighted.T @ rows[:, :3] + LITTLE, -(residuals @ weighted))
+        weighted = rows * weights[:, None]
+        normal, slope = weighted.T @ rows, residuals @ weighted
+        shift = solve(normal[:3, :3] + LITTLE, -slope[:3])
         squares = np.square(residuals + rows[:, :3] @ shift)
-        self.sigma = noise_level(float(weights @ squares), weight - UNKNOWNS, self._expected, TRUST)
+        variance = noise_level(float(weights @ squares), weight - UNKNOWNS, self._expected, TRUST) ** 2
 
         # All extents share an error, integrated out by a rank-one update.
-        weights *= 1.0 / (EXTENTS_EACH * self.sigma**2)
-        dilation = self._dilation**2 + (LEVEL_DILATION * self.sigma) ** 2
-        weighted = rows * weights[:, None]
+        each = EXTENTS_EACH * variance
+        dilation = self._dilation**2 + LEVEL_DILATION**2 * variance
         common = weights @ rows
-        share = common / (1.0 / dilation + float(weights.sum()))
+        share = common / (each / dilation + weight)
         return Quadratic(
-            weighted.T @ rows - share[:, None] * common,
-            residuals @ weighted - float(weights @ residuals) * share,
+            (normal - share[:, None] * common) / each,
+            (slope - float(weights @ residuals) * share) / each,
         )

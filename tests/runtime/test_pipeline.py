@@ -6,7 +6,7 @@ import pytest
 from disc_bundle import draw_disc
 
 from cmr_runtime import Bundle, BundleError, Camera, Roi
-from cmr_runtime.pipeline import Pipeline
+from cmr_runtime.pipeline import Pipeline, _settle
 
 CAMERA = Camera.from_fov(60, 320, 240)
 
@@ -43,3 +43,10 @@ def test_a_network_that_gives_no_numbers_is_blamed(pipeline: Pipeline) -> None:
     view = _view(pipeline, image, features=np.full((1, 2, 4, 4), np.nan, np.float32))
     with pytest.raises(BundleError, match="not finite"):
         pipeline.hand(image, view, CAMERA, True)
+
+
+def test_keypoints_are_settled_by_their_scores() -> None:
+    seen, projected = np.full((21, 2), 10.0), np.full((21, 2), 16.0)
+    np.testing.assert_allclose(_settle(seen, np.zeros(21), projected), projected)
+    np.testing.assert_allclose(_settle(seen, np.full(21, 1e9), projected), seen, atol=1e-6)
+    np.testing.assert_allclose(_settle(seen, np.full(21, 0.6), projected), 13.0)

@@ -132,7 +132,8 @@ def load_checkpoint(path: Path) -> tuple[HandNet, dict[str, Any]]:
     misshapen = sorted(k for k in wanted.keys() & given.keys() if wanted[k].shape != given[k].shape)
     if missing or unexpected or misshapen:
         raise ValueError(
-            f"{path}: missing {missing}, unexpected {unexpected}, misshapen {misshapen}; the weights belong to another network"
+            f"{path}: missing {missing}, unexpected {unexpected}, misshapen {misshapen}; "
+            "the weights belong to another network"
         )
     net.load_state_dict(given)
     return net.eval(), content
