@@ -38,7 +38,7 @@ BANDS = ((0.25, 0.4), (0.4, 0.6), (0.6, 0.9), (0.9, 1.2), (1.2, 1.5))
 def cells(quick: bool = False) -> Iterator[tuple[str, Condition]]:
     """Yield the conditions of the table with the part of it that they belong to.
 
-    Noise, outliers and silhouette are crossed; wrong meshes are crossed with noise and silhouette, distances with noise.
+    Noise, outliers and silhouette are crossed; wrong meshes are crossed with noise and silhouette.
     """
     noises = (0.0, 1.0, 2.0, 4.0)
     if quick:

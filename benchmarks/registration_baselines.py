@@ -48,7 +48,7 @@ class SlsqpBaseline:
         camera: FloatArray,
         side: float,
     ) -> FloatArray:
-        """Translation (3,) for pixels of a crop with that side and camera matrix (3, 3)."""
+        """Return the translation (3,) for pixels of a crop with that side and camera matrix (3, 3)."""
         translation = self._from_joints(joints, keypoints, camera)
         if contour is None:
             return translation
@@ -81,7 +81,7 @@ class SlsqpBaseline:
 
 
 def solve_pnp(joints: FloatArray, keypoints: FloatArray, camera: FloatArray) -> FloatArray:
-    """Translation (3,) of perspective-n-point (OpenCV's SQPnP), which looks for a rotation, too; NaN if it fails.
+    """Return the translation (3,) by perspective-n-point (OpenCV's SQPnP), which also seeks a rotation; NaN if it fails.
 
     The joints are root-relative, so the translation is the root's.
     """
@@ -90,9 +90,8 @@ def solve_pnp(joints: FloatArray, keypoints: FloatArray, camera: FloatArray) -> 
 
 
 def _project(points: FloatArray, camera: FloatArray) -> FloatArray:
-    pixels = points @ camera.T
-    pixels /= pixels[:, 2:].copy()
-    return pixels[:, :2]
+    pixels = camera @ points.T
+    return (pixels[:2] / pixels[2]).T
 
 
 def _extents_by_axis(points: FloatArray) -> FloatArray:

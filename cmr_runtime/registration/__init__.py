@@ -4,5 +4,6 @@
 from .register import register
 from .registrar import Registrar
 from .result import Registration
+from .scale import scale_from_depths
 
-__all__ = ["Registrar", "Registration", "register"]
+__all__ = ["Registrar", "Registration", "register", "scale_from_depths"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .linalg import inverse
+from .linalg import cholesky
 
 __all__ = ["BLENDS", "GAP_1D", "GAP_2D", "information_share", "paper_weight"]
 
@@ -38,5 +38,6 @@ def paper_weight(gap: float) -> float:
 
 def information_share(P_2d: FloatArray, P_1d: FloatArray) -> float:
     """Share, 0..1, of the 1D term in what is known of depth at a given scale."""
-    depths = [1.0 / inverse(P[:3, :3] + _FLOOR)[2, 2] for P in (P_2d, P_1d)]
-    return float(depths[1] / (depths[0] + depths[1]))
+    # The last of the Cholesky factor's diagonal, squared, is what is known of depth whatever the other two are.
+    depths = [float(cholesky(P[:3, :3] + _FLOOR)[2, 2]) ** 2 for P in (P_2d, P_1d)]
+    return depths[1] / (depths[0] + depths[1])

@@ -63,7 +63,7 @@ def extremal_points(points: FloatArray) -> IntArray:
     return np.concatenate([reach.argmax(axis=1), reach.argmin(axis=1)])
 
 
-def contour_extents(contour: FloatArray, cut: BoolArray | None = None) -> Extents:
+def contour_extents(contour: FloatArray, cut: BoolArray | None = None, centre: FloatArray | None = None) -> Extents:
     """Extents of a contour, and which of them the hand itself ends.
 
     Parameters
@@ -72,11 +72,14 @@ def contour_extents(contour: FloatArray, cut: BoolArray | None = None) -> Extent
         Points in pixels.
     cut : (N,) array of bool, optional
         Points that lie on a border (of the crop, of the image, of an occluder): the hand goes on beyond them.
+    centre : (2,) array, optional
+        Where the extents are measured from; the origin by default.
     """
     values = extents(contour)
-    if cut is None or not cut.any():
-        return Extents(values, np.ones(24, dtype=np.bool_))
-    return Extents(values, extents(contour[cut]) < values - CUT_TOLERANCE_PX)
+    usable = np.ones(24, dtype=np.bool_)
+    if cut is not None and cut.any():
+        usable = extents(contour[cut]) < values - CUT_TOLERANCE_PX
+    return Extents(values if centre is None else values - DIRECTIONS @ centre, usable)
 
 
 def roughness(contour: FloatArray) -> float:

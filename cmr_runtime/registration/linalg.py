@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["inverse", "inverse_factor", "solve"]
+__all__ = ["cholesky", "inverse", "inverse_factor", "solve"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -35,11 +35,18 @@ def solve(P: FloatArray, b: FloatArray) -> FloatArray:
     return solution
 
 
+def cholesky(P: FloatArray) -> FloatArray:
+    """Return L, lower triangular, with P = L Lᵀ; raise `numpy.linalg.LinAlgError` as `solve` does."""
+    factor, failed = _lapack().dpotrf(P, lower=1, clean=1)
+    if failed:
+        raise np.linalg.LinAlgError("not positive definite")
+    result: FloatArray = factor
+    return result
+
+
 def inverse_factor(P: FloatArray) -> FloatArray:
     """Return L⁻¹ with P = L Lᵀ, lower triangular; raise `numpy.linalg.LinAlgError` as `solve` does."""
-    factor, failed = _lapack().dpotrf(P, lower=1, clean=1)
-    if not failed:
-        factor, failed = _lapack().dtrtri(factor, lower=1)
+    factor, failed = _lapack().dtrtri(cholesky(P), lower=1)
     if failed:
         raise np.linalg.LinAlgError("not positive definite")
     result: FloatArray = factor

@@ -14,9 +14,9 @@ point b₀ in the place of the seen one, the row
     r ≈ (b₀ − b) + (f X − b₀ Z) / Z₀
 
 is unchanged by a common factor on *x*, as reprojection is, and the rounds settle at least squares in pixels
-(Gauss-Newton). The 1D term has the same row, projected on the direction *a* of each extent: ``a · b₀`` of the mesh's
-extremal vertex against the silhouette's extent. Weights are in units of the standard deviation, so that the scale prior
-``((s − mean) / spread)²`` counts as what it is.
+(Gauss-Newton). So it depends on the three numbers ``u = t − t₀ s / s₀`` alone, with the coefficients
+``(f, 0, −b₀) / Z₀``. The 1D term has the same row, projected on the direction *a* of each extent: ``a · b₀`` of the
+mesh's extremal vertex against the silhouette's extent.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import numpy.typing as npt
 from .extents import DIRECTIONS
 from .linalg import solve
 
-__all__ = ["Placed", "Quadratic", "extent_rows", "joint_rows", "place", "starting_point"]
+__all__ = ["Placed", "Quadratic", "extent_rows", "joint_rows", "offset", "place", "starting_point"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -37,12 +37,12 @@ _ALONG = np.ascontiguousarray(DIRECTIONS.T)
 
 
 class Quadratic(NamedTuple):
-    """½ xᵀ P x + qᵀ x."""
+    """½ uᵀ P u + gᵀ u around a placement, in units of the standard deviation."""
 
     P: FloatArray
-    """(4, 4), symmetric."""
-    q: FloatArray
-    """(4,)"""
+    """(3, 3), symmetric, 1/m²."""
+    g: FloatArray
+    """(3,) 1/m."""
 
 
 class Placed(NamedTuple):
@@ -54,6 +54,12 @@ class Placed(NamedTuple):
     """(n,) one over the depth."""
     per_metre: FloatArray
     """(2, n) pixels per metre at that depth."""
+
+
+def offset(x: FloatArray, start: FloatArray) -> FloatArray:
+    """How far (3,) placement x lies from another but for a common factor on all of it, which no camera sees."""
+    u: FloatArray = x[:3] - start[:3] * (x[3] / start[3])
+    return u
 
 
 def starting_point(
@@ -97,20 +103,18 @@ def place(points: FloatArray, x: FloatArray, focal: FloatArray) -> Placed:
     return Placed(per_metre * placed[:2], inverse, per_metre)
 
 
-def joint_rows(placed: Placed, x: FloatArray) -> FloatArray:
-    """Rows (2, n, 4) of the linearised pixels. The last column follows from the others, as ``row · x = 0``."""
-    rows = np.zeros((2, placed.inverse.size, 4))
+def joint_rows(placed: Placed) -> FloatArray:
+    """Coefficients (2, n, 3) of the linearised pixels."""
+    rows = np.zeros((2, placed.inverse.size, 3))
     rows[0, :, 0], rows[1, :, 1] = placed.per_metre
     rows[:, :, 2] = placed.pixels * -placed.inverse
-    rows[:, :, 3] = rows[:, :, :3] @ (x[:3] / -x[3])
     return rows
 
 
-def extent_rows(placed: Placed, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Rows (24, 4) of the linearised extents, for the 24 extremal vertices, and the extents (24,)."""
-    values = (_ALONG * placed.pixels).sum(axis=0)
-    rows = np.empty((values.size, 4))
+def extent_rows(placed: Placed) -> tuple[FloatArray, FloatArray]:
+    """Coefficients (24, 3) of the linearised extents, for the 24 extremal vertices, and the extents (24,)."""
+    values: FloatArray = np.add.reduce(_ALONG * placed.pixels)
+    rows = np.empty((values.size, 3))
     rows[:, :2] = (_ALONG * placed.per_metre).T
     rows[:, 2] = values * -placed.inverse
-    rows[:, 3] = rows[:, :3] @ (x[:3] / -x[3])
     return rows, values

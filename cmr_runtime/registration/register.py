@@ -30,6 +30,7 @@ def register(
     solver: str = "osqp",
     cut: npt.ArrayLike | None = None,
     metric: bool = True,
+    hand_length: float | None = None,
 ) -> Registration:
     """Place a root-relative hand in the camera, from its keypoints and its silhouette.
 
@@ -55,6 +56,9 @@ def register(
         Contour points that lie on a border, beyond which the hand goes on. Extents that end there are left out.
     metric : bool
         Whether the camera is known; passed on to the result.
+    hand_length : float, optional
+        Length of the hand in metres, from the crease of the wrist to the tip of the middle finger, in the place of
+        `scale_prior`; the joints must then be the 21 of this package.
 
     Returns
     -------
@@ -67,10 +71,10 @@ def register(
         Values that are not finite, shapes that disagree, too few joints, implausible sizes.
     """
     prior = (float(scale_prior[0]), float(scale_prior[1]))
-    registrar = _registrar(prior, solver, threading.get_ident())
+    registrar = _registrar(prior, solver, hand_length, threading.get_ident())
     return registrar(vertices, joints, keypoints, scores, silhouette, camera, cut=cut, metric=metric)
 
 
 @functools.lru_cache(maxsize=8)
-def _registrar(scale_prior: tuple[float, float], solver: str, thread: int) -> Registrar:
-    return Registrar(scale_prior, solver)
+def _registrar(scale_prior: tuple[float, float], solver: str, length: float | None, thread: int) -> Registrar:
+    return Registrar(scale_prior, solver, hand_length=length)

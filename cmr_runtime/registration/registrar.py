@@ -24,8 +24,10 @@ from . import blend as blending
 from .checks import Inputs, check_camera, check_inputs, check_prior
 from .extents import contour_extents, roughness
 from .linalg import inverse, solve
-from .problem import Quadratic, starting_point
+from .problem import Quadratic, offset, starting_point
 from .result import Registration
+from .scale import LENGTH_SPREAD
+from .scale import hand_length as length_of
 from .solvers import SINGULAR, Solver, make_solver
 from .terms import ExtentTerm, JointTerm, Term
 
@@ -49,11 +51,17 @@ SPREADS = 3.0
 MIN_EXTENTS = 6
 """Fewest extents that make a 1D term: half of them determine the position."""
 
-DAMPING = 1e-2
-"""Weight, in 1/m², that keeps a translation that nothing else determines near its last value (a spread of 10 m)."""
+LITTLE = 1e-2 * np.eye(3)
+"""Information, in 1/m², that keeps a translation that nothing else determines where it was (a spread of 10 m)."""
+
+MIN_LENGTH, MAX_LENGTH = 0.05, 0.4
+"""Lengths of hands, in metres, that a person can have."""
 
 MODEL_SIDE, MODEL_DEPTH = 0.002, 0.01
 """Deviation that errors of the mesh add, unseen by the residuals: sideways in metres, and as a share of depth."""
+
+EDGE = 1e-6
+"""This near to a bound, in metres or in scale, counts as on it."""
 
 ROUNDS_2D, ROUNDS_1D, ROUNDS_BOTH = 6, 4, 2
 SETTLED = 0.01
@@ -75,6 +83,9 @@ class Registrar:
         How the 2D and the 1D term make one position, see `cmr_runtime.registration.blend`.
     depth_bounds : (float, float)
         Smallest and largest depth of the root, in metres.
+    hand_length : float, optional
+        Length of this person's hand in metres, from the crease of the wrist to the tip of the middle finger. It takes
+        the place of `scale_prior`, for each mesh anew; the joints must be the 21 of this package.
 
     Examples
     --------
@@ -90,21 +101,20 @@ class Registrar:
         *,
         blend: str = "covariance",
         depth_bounds: tuple[float, float] = DEPTH_BOUNDS,
+        hand_length: float | None = None,
     ) -> None:
         if blend not in blending.BLENDS:
             raise InputError(f"blend={blend!r} is unknown, expected one of {blending.BLENDS}")
         nearest, farthest = (float(value) for value in depth_bounds)
         if not 0.0 < nearest < farthest < math.inf:
             raise InputError(f"depth_bounds={depth_bounds} m, expected 0 < smallest < largest")
+        if hand_length is not None and not MIN_LENGTH <= hand_length <= MAX_LENGTH:
+            raise InputError(f"hand_length is {hand_length}, expected {MIN_LENGTH} to {MAX_LENGTH} m")
+        self._length = hand_length
         self._mean, self._spread = check_prior(*scale_prior)
         self._blend = blend
         self._depth_bounds = (nearest, farthest)
         self._solver: Solver = make_solver(solver)
-        information = self._spread**-2
-        self._damping = np.array([DAMPING, DAMPING, DAMPING, 0.0])
-        self._prior = Quadratic(
-            np.diag([DAMPING, DAMPING, DAMPING, information]), np.array([0.0, 0.0, 0.0, -self._mean * information])
-        )
         self._lower = np.zeros(2)
         self._upper = np.zeros(2)
 
@@ -144,30 +154,32 @@ class Registrar:
         gap, weight = math.nan, 0.0
         if extents is not None:
             x, quadratic, gap, weight = self._with_extents(joints, extents, x, quadratic)
-        sigma = self._sigma(quadratic, float(x[2]))
-        if not (np.isfinite(x).all() and np.isfinite(sigma).all()):
+        sigma = self._sigma(quadratic, x)
+        if not math.isfinite(float(x @ x) + float(sigma @ sigma)):
             raise InputError(SINGULAR)
 
-        inliers = np.zeros(used.size, dtype=np.bool_)
+        inliers = used.copy()
         inliers[used] = joints.inliers
-        limited = (x[2:] <= self._lower + 1e-6) | (x[2:] >= self._upper - 1e-6)
+        depth, scale = float(x[2]), float(x[3])
+        (nearest, smallest), (farthest, largest) = self._lower.tolist(), self._upper.tolist()
+        inside = nearest + EDGE < depth < farthest - EDGE and smallest + EDGE < scale < largest - EDGE
         return Registration(
             translation=x[:3].copy(),
-            scale=float(x[3]),
+            scale=scale,
             residual_2d=joints.rms,
             residual_1d=math.nan if extents is None else extents.rms,
             inliers=inliers,
             gap=gap,
             weight_1d=weight,
             sigma=sigma,
-            bounds_active=bool(limited.any()),
+            bounds_active=not inside,
             metric=metric,
         )
 
     def _with_extents(
         self, joints: JointTerm, extents: ExtentTerm, x: FloatArray, quadratic: Quadratic
     ) -> tuple[FloatArray, Quadratic, float, float]:
-        """Return the position by both terms from that by the joints, its quadratic, the gap and the 1D term's weight."""
+        """Return the position by both terms, its quadratic, the gap and the 1D term's weight."""
         x_2d = x
         if self._blend != "covariance":
             x_1d, quadratic_1d = self._settle(extents, x, ROUNDS_1D)
@@ -175,15 +187,19 @@ class Registrar:
             weight = blending.paper_weight(gap) if self._blend == "paper" else 1.0
             both = ((1.0 - weight) * each + weight * other for each, other in zip(quadratic, quadratic_1d, strict=True))
             return (1.0 - weight) * x_2d + weight * x_1d, Quadratic(*both), gap, weight
-        for _ in range(ROUNDS_BOTH):
-            quadratic_1d = extents.linearise(x)
-            total = Quadratic(quadratic.P + quadratic_1d.P, quadratic.q + quadratic_1d.q)
+        quadratic_1d = extents.linearise(x)
+        for turn in range(ROUNDS_BOTH):
+            if turn:
+                quadratic, quadratic_1d = joints.reweight(x), extents.reweight(x)
+            total = Quadratic(quadratic.P + quadratic_1d.P, quadratic.g + quadratic_1d.g)
             last, x = x, self._solve(total, x)
-            quadratic = joints.linearise(x)
         gap = float(np.linalg.norm(self._solve(quadratic_1d, last)[:3] - x_2d[:3]))
         return x, total, gap, blending.information_share(quadratic.P, quadratic_1d.P)
 
     def _set_bounds(self, inputs: Inputs) -> None:
+        if self._length is not None:
+            mean = self._length / max(length_of(inputs.joints), 1e-9)
+            self._mean, self._spread = check_prior(mean, LENGTH_SPREAD * mean)
         behind = -min(float(inputs.vertices[:, 2].min(initial=0.0)), float(inputs.joints[:, 2].min()))
         nearest, farthest = self._depth_bounds
         reach = SPREADS * self._spread
@@ -197,35 +213,39 @@ class Registrar:
     def _extent_term(self, inputs: Inputs, focal: FloatArray, centre: FloatArray, hand_px: float) -> ExtentTerm | None:
         if inputs.contour is None or len(inputs.contour) < 3 or len(inputs.vertices) < 3:
             return None
-        seen = contour_extents(inputs.contour - centre, inputs.cut)
+        seen = contour_extents(inputs.contour, inputs.cut, centre)
         if int(seen.usable.sum()) < MIN_EXTENTS:
             return None
         vertices = np.ascontiguousarray(inputs.vertices.T)
         return ExtentTerm(vertices, seen, focal, hand_px, roughness(inputs.contour))
 
     def _settle(self, term: Term, x: FloatArray, rounds: int) -> tuple[FloatArray, Quadratic]:
-        """Linearise and solve until the placement settles; return it and the last quadratic."""
+        """Linearise and solve until the placement settles; return it and the quadratic around it."""
         for _ in range(rounds):
             quadratic = term.linearise(x)
             last, x = x, self._solve(quadratic, x)
-            step = x - last
-            if float(step @ quadratic.P @ step) < SETTLED:
+            step = offset(x, last)
+            slope = quadratic.P @ step
+            if float(step @ slope) < SETTLED:
                 break
-        return x, quadratic
-
-    def _with_prior(self, term: Quadratic, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """P and q of a term with the prior of the scale and the damping towards x."""
-        return term.P + self._prior.P, term.q + self._prior.q - self._damping * x
+        return x, Quadratic(quadratic.P, quadratic.g + slope)
 
     def _solve(self, term: Quadratic, x: FloatArray) -> FloatArray:
-        """Minimise a term with the prior: in closed form, or by the solver where that leaves the bounds."""
-        P, q = self._with_prior(term, x)
-        y = solve(P, -q)
-        if self._lower[0] <= y[2] <= self._upper[0] and self._lower[1] <= y[3] <= self._upper[1]:
+        """Minimise a term around x with the prior: in closed form, or by the solver where that leaves the bounds."""
+        y = np.append(x[:3] * (self._mean / x[3]) - solve(term.P + LITTLE, term.g), self._mean)
+        if self._lower[0] <= y[2] <= self._upper[0]:
             return y
+        information = self._spread**-2
+        rows = np.column_stack([np.eye(3), x[:3] / -x[3]])  # of `offset`, which is linear in t and s
+        P = rows.T @ (term.P + LITTLE) @ rows
+        P[3, 3] += information
+        q = term.g @ rows
+        q[3] -= self._mean * information
         return self._clip(self._solver.solve(P, q, self._lower, self._upper))
 
-    def _sigma(self, term: Quadratic, depth: float) -> FloatArray:
-        variance = np.diag(inverse(term.P + self._prior.P))[:3]
-        sigma: FloatArray = np.sqrt(variance + np.square(np.array([MODEL_SIDE, MODEL_SIDE, MODEL_DEPTH * depth])))
+    def _sigma(self, term: Quadratic, x: FloatArray) -> FloatArray:
+        """Standard deviations of the translation: from the term, the scale's prior and what neither knows of."""
+        scale = x[:3] * (self._spread / x[3])
+        model = np.array([MODEL_SIDE, MODEL_SIDE, MODEL_DEPTH * x[2]])
+        sigma: FloatArray = np.sqrt(np.diag(inverse(term.P + LITTLE)) + np.square(scale) + np.square(model))
         return sigma

@@ -2,9 +2,9 @@
 """Robust weights and the noise level, both from the residuals of a fit.
 
 The weights ``w = 1 / (1 + (r / (c m))⁴)`` fall as those of Geman and McClure do, but are flat where errors are usual:
-with Gaussian errors next to nothing is lost. *m* is a standard deviation from the median of the residuals, so that up to
-half of them may be anything. The noise level mixes an expected level with what the
-residuals show, as the mean of an inverse gamma posterior does: few or lucky residuals do not make a fit look exact.
+with Gaussian errors next to nothing is lost. *m* is a standard deviation from the median of the residuals, so that up
+to half of them may be anything. The noise level mixes an expected level with what the residuals show, as the mean of an
+inverse gamma posterior does: few or lucky residuals do not make a fit look exact.
 """
 
 from __future__ import annotations

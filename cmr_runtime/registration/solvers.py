@@ -131,10 +131,10 @@ class OsqpSolver:
         self._osqp.update(q=linear, Ax=entries, l=lower / length, u=upper / length)
         self._osqp.warm_start(x=-linear, y=np.zeros(2))
         solution = self._osqp.solve(raise_error=False)
-        if solution.info.status_val not in (1, 2, 7):  # solved, solved inaccurately, iterations used up
-            raise CmrError(f"OSQP ended with status {solution.info.status!r}, expected 'solved'; try solver='daqp'")
         binding = np.sign(solution.y).astype(int)
-        if binding.any() or solution.info.status_val != 1:
+        if solution.info.status_val != 1:  # not solved to its tolerance
+            return active_set(P, q, lower, upper)
+        if binding.any():
             return active_set(P, q, lower, upper, (int(binding[0]), int(binding[1])))
         x: FloatArray = back @ solution.x
         return x

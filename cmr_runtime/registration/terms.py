@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The 2D and the 1D term of one hand: residuals, weights and noise level at a placement, and the quadratic there.
 
-Both share one shape: `linearise` at a placement *x*, solve, repeat. Each time the robust weights, the noise level
-and, for the 1D term, the extremal vertices are chosen anew, until `freeze` fixes the noise level.
+Both share one shape: `linearise` at a placement *x*, solve, repeat. Each time the robust weights, the noise level and,
+for the 1D term, the extremal vertices are chosen anew. `reweight` chooses the weights alone anew, by the residuals that
+the rows of the last `linearise` predict: after a small step that is as good, and cheaper.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from .extents import Extents, extremal_points
 from .linalg import solve
-from .problem import Quadratic, extent_rows, joint_rows, place
+from .problem import Quadratic, extent_rows, joint_rows, offset, place
 from .robust import median, noise_level, robust_weights
 
 __all__ = ["ExtentTerm", "JointTerm", "Term"]
@@ -61,6 +62,10 @@ class Term(Protocol):
         """Return the term's quadratic around x (4,), in units of its standard deviation."""
         ...
 
+    def reweight(self, x: FloatArray) -> Quadratic:
+        """Return the same from the rows of the last `linearise`, for x (4,) near by."""
+        ...
+
 
 class JointTerm:
     """2D term: projected joints against keypoints.
@@ -84,22 +89,32 @@ class JointTerm:
     ) -> None:
         self._points, self._seen, self._scores, self._focal = points, seen, scores, focal
         self._least, self._expected = LEAST_LEVEL * hand_px, EXPECTED_LEVEL * hand_px
+        self.sigma = math.nan
+        """Standard deviation per axis of a keypoint of score 1, mesh errors included, in pixels."""
         self._weights = self._squares = scores
+        self._rows = self._residuals = self._at = points
 
     def linearise(self, x: FloatArray) -> Quadratic:
         """See `Term.linearise`."""
         placed = place(self._points, x, self._focal)
-        residuals = placed.pixels - self._seen
+        self._at, self._rows, self._residuals = x, joint_rows(placed), placed.pixels - self._seen
+        return self._weigh(self._residuals)
+
+    def reweight(self, x: FloatArray) -> Quadratic:
+        """See `Term.reweight`."""
+        return self._weigh(self._residuals + self._rows @ offset(x, self._at))
+
+    def _weigh(self, residuals: FloatArray) -> Quadratic:
         lengths = np.square(residuals)
         squares = (lengths[0] + lengths[1]) * self._scores
         level = max(self._least, math.sqrt(median(squares)) / RAYLEIGH_MEDIAN)
         weights = robust_weights(squares, level)
         self._weights, self._squares = weights, squares
         degrees = 2.0 * float(np.add.reduce(weights)) - UNKNOWNS
-        sigma = noise_level(float(weights @ squares), degrees, self._expected, TRUST)
-        rows = joint_rows(placed, x)
-        weighted = (rows * (weights * self._scores * sigma**-2)[:, None]).reshape(-1, 4)
-        return Quadratic(weighted.T @ rows.reshape(-1, 4), residuals.ravel() @ weighted)
+        self.sigma = noise_level(float(weights @ squares), degrees, self._expected, TRUST)
+        rows = self._rows
+        weighted = (rows * (weights * self._scores * self.sigma**-2)[:, None]).reshape(-1, 3)
+        return Quadratic(weighted.T @ rows.reshape(-1, 3), residuals.ravel() @ weighted)
 
     @property
     def rms(self) -> float:
@@ -137,14 +152,24 @@ class ExtentTerm:
         self._usable = None if extents.usable.all() else extents.usable
         self._least, self._expected = LEAST_LEVEL * hand_px, EXPECTED_LEVEL * hand_px
         self._dilation = math.hypot(DILATION * hand_px, JITTER_DILATION * jitter)
-        self.rms = math.nan
-        """Root mean square of the residuals, robustly weighted, in pixels."""
+        self._rows = self._residuals = self._at = vertices
+        self.sigma = self.rms = math.nan
+        """Standard deviation of an extent that no shift explains, mesh errors included, and root mean square of the
+        residuals, robustly weighted; both in pixels."""
 
     def linearise(self, x: FloatArray) -> Quadratic:
         """See `Term.linearise`."""
         chosen = extremal_points(place(self._vertices, x, self._focal).pixels)
-        rows, values = extent_rows(place(self._vertices.take(chosen, axis=1), x, self._focal), x)
-        residuals = values - self._seen
+        self._rows, values = extent_rows(place(self._vertices.take(chosen, axis=1), x, self._focal))
+        self._at, self._residuals = x, values - self._seen
+        return self._weigh(self._residuals)
+
+    def reweight(self, x: FloatArray) -> Quadratic:
+        """See `Term.reweight`."""
+        return self._weigh(self._residuals + self._rows @ offset(x, self._at))
+
+    def _weigh(self, residuals: FloatArray) -> Quadratic:
+        rows = self._rows
         squares = np.square(residuals)
         middle = median(squares if self._usable is None else squares[self._usable])
         weights = robust_weights(squares, max(self._least, math.sqrt(middle) / NORMAL_MEDIAN), EXTENT_LIMIT)
@@ -155,17 +180,14 @@ class ExtentTerm:
 
         # The noise is what the extents do not explain by a shift of their own.
         weighted = rows * weights[:, None]
-        normal, slope = weighted.T @ rows, residuals @ weighted
-        shift = solve(normal[:3, :3] + LITTLE, -slope[:3])
-        squares = np.square(residuals + rows[:, :3] @ shift)
-        variance = noise_level(float(weights @ squares), weight - UNKNOWNS, self._expected, TRUST) ** 2
+        P, g = weighted.T @ rows, residuals @ weighted
+        own = residuals - rows @ solve(P + LITTLE, g)
+        self.sigma = noise_level(float(weights @ np.square(own)), weight - UNKNOWNS, self._expected, TRUST)
+        variance = self.sigma**2
 
         # All extents share an error, integrated out by a rank-one update.
         each = EXTENTS_EACH * variance
         dilation = self._dilation**2 + LEVEL_DILATION**2 * variance
         common = weights @ rows
         share = common / (each / dilation + weight)
-        return Quadratic(
-            (normal - share[:, None] * common) / each,
-            (slope - float(weights @ residuals) * share) / each,
-        )
+        return Quadratic((P - share[:, None] * common) / each, (g - float(weights @ residuals) * share) / each)

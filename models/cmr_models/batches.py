@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .real_crops import decode
+from .photos.jpeg import decode
 from .synth.background import Backgrounds
 from .synth.camera_noise import degrade
 from .synth.rng import Rng

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Baked crops: labels land where the pixels are, backgrounds stay clear of hands, held-out groups stay apart."""
+"""Baked crops: labels land where the pixels are, backgrounds hold no hand, the file follows from the seed."""
 
 import json
 
@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from cmr_models import real_crops as rc
-from cmr_models.pseudo_label import View
+from cmr_models.photos.crops import CROP_SCALE
+from cmr_models.photos.jpeg import decode
+from cmr_models.real_crops import bake, main
 
 HEIGHT, WIDTH = 240, 320
 
@@ -65,18 +66,18 @@ def folder(tmp_path):
 
 def test_labels_land_on_the_pixels(folder):
     path, labelled = folder
-    data = rc.bake(path, labelled, {}, size=128, backgrounds=6, bg_size=64)
+    data = bake(path, labelled, {}, size=128, backgrounds=6, bg_size=64)
     assert data["keypoints"].shape == (2, 21, 2)
     assert data["right"].tolist() == [True, False]
     assert data["val"].tolist() == [False, True]
     for i in range(2):
-        crop = rc.decode(data["jpeg"], data["offsets"], i).astype(float)
+        crop = decode(data["jpeg"], data["offsets"], i).astype(float)
         assert crop.shape == (128, 128, 3)
         red = (crop[..., 0] > 150) & (crop[..., 2] < 110)
         ys, xs = np.nonzero(red)
         np.testing.assert_allclose([xs.mean(), ys.mean()], data["keypoints"][i, 1], atol=1.5)
         span = np.ptp(data["keypoints"][i], axis=0).max()
-        assert span == pytest.approx(128 / rc.CROP_SCALE, rel=0.03)
+        assert span == pytest.approx(128 / CROP_SCALE, rel=0.03)
     np.testing.assert_allclose(data["valid"][0], [-0.5, -0.5, 127.5, 127.5], atol=1e-4)
     x0, y0, x1, y1 = data["valid"][1]
     assert (x0, y1) == (-0.5, 127.5)
@@ -86,19 +87,19 @@ def test_labels_land_on_the_pixels(folder):
 
 def test_backgrounds_hold_no_hand(folder):
     path, labelled = folder
-    data = rc.bake(path, labelled, {}, size=64, backgrounds=8, bg_size=64)
+    data = bake(path, labelled, {}, size=64, backgrounds=8, bg_size=64)
     count = len(data["bg_group"])
     assert count > 0
     assert set(data["bg_group"].tolist()) == {"rooms"}, "the numbered pictures show nothing but hands"
     for i in range(count):
-        crop = rc.decode(data["bg_jpeg"], data["bg_offsets"], i).astype(int)
+        crop = decode(data["bg_jpeg"], data["bg_offsets"], i).astype(int)
         assert crop.shape == (64, 64, 3)
         assert not ((crop[..., 2] > 180) & (crop[..., 0] < 60)).any()
 
 
 def test_same_seed_same_file(folder):
     path, labelled = folder
-    first, second = (rc.bake(path, labelled, {}, size=64, backgrounds=4, bg_size=64) for _ in range(2))
+    first, second = (bake(path, labelled, {}, size=64, backgrounds=4, bg_size=64) for _ in range(2))
     for key in first:
         np.testing.assert_array_equal(first[key], second[key])
 
@@ -110,7 +111,7 @@ def test_command_and_its_file(folder, capsys):
         'image,group,hand_boxes_xyxy\nx/rooms/0.png,rooms_1,"[[0, 0, 320, 240]]"\nx/rooms/1.png,rooms_55,\n'
     )
     files = [str(path), str(path / "labels.json"), str(path / "o.npz")]
-    rc.main([*files, "--boxes", str(path / "boxes.csv"), "--backgrounds", "20"])
+    main([*files, "--boxes", str(path / "boxes.csv"), "--backgrounds", "20"])
     with np.load(path / "o.npz") as data:
         assert len(data["offsets"]) == 3
         assert data["jpeg"].dtype == np.uint8
@@ -123,67 +124,13 @@ def test_command_and_its_file(folder, capsys):
 def test_groups_can_be_left_out(folder):
     path, labelled = folder
     groups = {"rooms/0.png": "rooms_1", "rooms/1.png": "rooms_55"}
-    data = rc.bake(path, labelled, {}, groups, size=64, backgrounds=6, bg_size=64, skip_groups="rooms_1")
+    data = bake(path, labelled, {}, groups, size=64, backgrounds=6, bg_size=64, skip_groups="rooms_1")
     assert data["group"].tolist() == ["rooms_55"]
     assert set(data["bg_group"].tolist()) == {"rooms_55"}
-
-
-def test_quality_falls_until_the_limit_is_kept(folder):
-    path, _ = folder
-    jobs = [("rooms/0.png", View(0, 0, 240, 240, 240, 240))]
-    full = len(rc.encode_jobs(path, jobs, rc.QUALITIES[0])[0])
-    assert rc.choose_quality(path, jobs, full) == rc.QUALITIES[0]
-    assert rc.choose_quality(path, jobs, full - 1) < rc.QUALITIES[0]
-    with pytest.raises(SystemExit, match="lower --size"):
-        rc.choose_quality(path, jobs, 10)
 
 
 def test_missing_photo_is_named(folder):
     path, labelled = folder
     (path / "rooms" / "0.png").unlink()
     with pytest.raises(SystemExit, match=r"rooms/0\.png"):
-        rc.bake(path, labelled, {}, size=64, backgrounds=1)
-
-
-def test_background_squares_keep_clear_of_obstacles():
-    rng = np.random.default_rng(1)
-    avoid = [(100.0, 50.0, 200.0, 150.0), (0.0, 0.0, 40.0, 40.0)]
-    views = rc.background_views(rng, WIDTH, HEIGHT, avoid, 50, 64)
-    assert len(views) == 50
-    for view in views:
-        assert 0 <= view.x0 < view.x1 <= WIDTH
-        assert 0 <= view.y0 < view.y1 <= HEIGHT
-        assert rc.BACKGROUND_SCALES[0] * HEIGHT - 1 <= view.x1 - view.x0 <= HEIGHT
-        for x0, y0, x1, y1 in avoid:
-            assert view.x1 <= x0 or view.x0 >= x1 or view.y1 <= y0 or view.y0 >= y1
-    assert rc.background_views(rng, WIDTH, HEIGHT, [(0, 0, WIDTH, HEIGHT)], 5, 64) == []
-
-
-def test_unmarked_frames_need_a_detection_and_distrust_what_hangs_below():
-    hand = (100.0, 50.0, 140.0, 90.0)
-    assert rc.obstacles([], None, HEIGHT) is None
-    assert rc.obstacles([], [], HEIGHT) == []
-    below = rc.obstacles([hand], None, HEIGHT)[-1]
-    assert below[1] == 130
-    assert below[0] < 0
-    assert below[2] > WIDTH
-    assert len(rc.obstacles([hand, (200.0, 50.0, 240.0, 90.0)], None, HEIGHT)) == 2
-    assert len(rc.obstacles([hand], [hand], HEIGHT)) == 2
-
-
-def test_weight_falls_with_disagreement():
-    assert rc.weight_of(0.0) == 1
-    assert rc.weight_of(rc.HALF_WEIGHT) == pytest.approx(0.5)
-    assert rc.weight_of(0.05) < 0.25
-
-
-def test_held_out_runs_are_whole():
-    names = [f"digits/{n % 10}_IMG_{n}.jpg" for n in range(1000, 3000)] + ["rooms/996_pic1.jpg", "rooms/2_pic1.jpg"]
-    groups = ["digits"] * 2000 + ["rooms_996", "rooms_2"]
-    val = rc.held_out(names, groups)
-    assert val[-2:].tolist() == [True, False]
-    assert val[:2000].sum() == pytest.approx(2000 * rc.VAL_SHARE, abs=rc.VAL_RUN)
-    runs = val[:2000].reshape(-1, rc.VAL_RUN)
-    assert (runs.all(axis=1) | ~runs.any(axis=1)).all()
-    assert (rc.held_out(names, groups) == val).all()
-    assert (rc.held_out(names, groups, seed=1) != val).any()
+        bake(path, labelled, {}, size=64, backgrounds=1)

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a CSV says of photos."""
+
+from cmr_models.photos.index import group_of, load_boxes, load_groups
+
+
+def test_groups_come_from_the_index_or_the_folder(tmp_path):
+    index = tmp_path / "index.csv"
+    index.write_text("image,group\nall/rooms/a.jpg,rooms_7\n")
+    groups = load_groups(index)
+    assert group_of(tmp_path / "rooms" / "a.jpg", tmp_path, groups) == "rooms_7"
+    assert group_of(tmp_path / "rooms" / "b.jpg", tmp_path, groups) == "rooms"
+    assert group_of(tmp_path / "c.jpg", tmp_path, groups) == "."
+
+
+def test_boxes_are_read_where_somebody_marked_them(tmp_path):
+    index = tmp_path / "index.csv"
+    index.write_text('image,group,hand_boxes_xyxy\nx/rooms/0.png,a,"[[0, 1, 2, 3]]"\nx/rooms/1.png,a,[]\ny/2.png,b,\n')
+    assert load_boxes(index) == {"rooms/0.png": [(0, 1, 2, 3)], "rooms/1.png": []}
