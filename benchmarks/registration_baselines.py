@@ -81,7 +81,7 @@ class SlsqpBaseline:
 
 
 def solve_pnp(joints: FloatArray, keypoints: FloatArray, camera: FloatArray) -> FloatArray:
-    """Return the translation (3,) by perspective-n-point (OpenCV's SQPnP), which also seeks a rotation; NaN if it fails.
+    """Return the translation (3,) by perspective-n-point (OpenCV's SQPnP), which seeks a rotation too; NaN if it fails.
 
     The joints are root-relative, so the translation is the root's.
     """

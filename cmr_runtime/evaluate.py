@@ -194,7 +194,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--model", metavar="B", help="bundle; default: the one that comes with the package")
         command.add_argument("--limit", type=_count, metavar="N", help="only the first N photos")
         command.add_argument("--threads", type=int, default=1, help="threads inside a stage (default 1)")
-        command.add_argument("--refine", type=int, default=0, help="rounds of drawing the box tighter (default 0)")
+        command.add_argument(
+            "--refine", type=int, default=2, help="rounds of drawing a box again, upright (default 2, as the tracker)"
+        )
         if name == "joints3d":
             command.add_argument("--json", action="store_true", help="print one JSON object")
         sheet = "--sheet" if name == "joints3d" else "--out"

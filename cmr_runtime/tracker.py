@@ -64,7 +64,8 @@ class HandMeshTracker:
     solver : str
         Of the registration, see `cmr_runtime.registration.register`.
     refine : int
-        Rounds in which a caller's box is drawn again around the keypoints that the prior stage sees in it, 0 for none.
+        Rounds in which a caller's box may be drawn again, upright and around the keypoints seen in it, where the hand
+        lies askew or the box fits it badly; 0 keeps every box as it is.
 
     Raises
     ------
@@ -87,6 +88,8 @@ class HandMeshTracker:
     SIDE_PATIENCE = 5
     #: What counts as clearly: probability of the side followed.
     SIDE_DOUBT = 0.2
+    #: A caller's box is drawn again if the hand in it is turned by more than this, radians.
+    ASKEW = 0.5
     #: Windows searched per frame of a video.
     SEARCH_BUDGET = 8
 
@@ -99,7 +102,7 @@ class HandMeshTracker:
         threads: int = 1,
         hand_scale: tuple[float, float] = (1.0, 0.08),
         solver: str = "osqp",
-        refine: int = 0,
+        refine: int = 2,
     ) -> None:
         if mode not in ("image", "video", "live"):
             raise InputError(f"mode is {mode!r}; give 'image', 'video' or 'live'")
@@ -221,13 +224,16 @@ class HandMeshTracker:
         self._timestamp = float(timestamp)
 
     def _look(self, stages: Pipeline, image: _Image, box: Roi) -> View:
-        """Look at a caller's box, drawn again around what is seen if the tracker is to refine it."""
+        """Look at a caller's box, drawn again around what is seen in it where the hand lies askew or fits it badly."""
         view = stages.viewer.sided(image, box, self._min_presence)
         for _ in range(self._refine):
             if not view.presence >= self._min_presence:
                 break
-            tighter = Roi.upright(view.keypoints, self.TRACK_SCALE, view.roi.angle, view.roi.mirrored)
-            view = stages.viewer.sided(image, tighter, self._min_presence)
+            better = Roi.upright(view.keypoints, self.TRACK_SCALE, view.roi.angle, view.roi.mirrored)
+            turn = math.remainder(better.angle - view.roi.angle, 2 * math.pi)
+            if abs(turn) < self.ASKEW and better.overlap(view.roi) > SAME:
+                break
+            view = stages.viewer.sided(image, better, self._min_presence)
         return view
 
     def _next_frame(self, stages: Pipeline, image: _Image, camera: Camera, metric: bool) -> list[Hand]:

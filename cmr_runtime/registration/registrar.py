@@ -57,8 +57,10 @@ LITTLE = 1e-2 * np.eye(3)
 MIN_LENGTH, MAX_LENGTH = 0.05, 0.4
 """Lengths of hands, in metres, that a person can have."""
 
-MODEL_SIDE, MODEL_DEPTH = 0.002, 0.01
-"""Deviation that errors of the mesh add, unseen by the residuals: sideways in metres, and as a share of depth."""
+MESH_ERROR, MESH_SHIFT = 1.5, 0.6
+"""Standard deviations of the mesh's error in size and of its shift sideways over the misfit (the geometric mean of both
+terms' standard deviations, as a share of the hand's extent): a mesh that fits badly is as a rule also too large or too
+small, which no residual shows. Fitted to meshes that are wrong by 5 mm, see `benchmarks/registration_trust.py`."""
 
 EDGE = 1e-6
 """This near to a bound, in metres or in scale, counts as on it."""
@@ -154,7 +156,8 @@ class Registrar:
         gap, weight = math.nan, 0.0
         if extents is not None:
             x, quadratic, gap, weight = self._with_extents(joints, extents, x, quadratic)
-        sigma = self._sigma(quadratic, x)
+        level = joints.sigma if extents is None else math.sqrt(joints.sigma * extents.sigma)
+        sigma = self._sigma(quadratic, x, level / hand_px, inputs.span)
         if not math.isfinite(float(x @ x) + float(sigma @ sigma)):
             raise InputError(SINGULAR)
 
@@ -243,9 +246,9 @@ class Registrar:
         q[3] -= self._mean * information
         return self._clip(self._solver.solve(P, q, self._lower, self._upper))
 
-    def _sigma(self, term: Quadratic, x: FloatArray) -> FloatArray:
-        """Standard deviations of the translation: from the term, the scale's prior and what neither knows of."""
-        scale = x[:3] * (self._spread / x[3])
-        model = np.array([MODEL_SIDE, MODEL_SIDE, MODEL_DEPTH * x[2]])
-        sigma: FloatArray = np.sqrt(np.diag(inverse(term.P + LITTLE)) + np.square(scale) + np.square(model))
+    def _sigma(self, term: Quadratic, x: FloatArray, misfit: float, span: float) -> FloatArray:
+        """Return standard deviations of the translation (3,) from the term, the scale and the mesh's own error."""
+        common = x[:3] * math.hypot(self._spread / float(x[3]), MESH_ERROR * misfit)
+        shift = MESH_SHIFT * misfit * span
+        sigma: FloatArray = np.sqrt(np.diag(inverse(term.P + LITTLE)) + np.square(common) + shift * shift)
         return sigma

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from disc_bundle import OFFSETS, draw_disc
 
-from cmr_runtime import Bundle, BundleError, Camera, CameraError, HandMeshTracker, InputError, Topology
+from cmr_runtime import Bundle, BundleError, Camera, CameraError, HandMeshTracker, InputError, Roi, Topology
 from cmr_runtime.search import Search
 
 W, HEIGHT = 320, 240
@@ -104,6 +104,16 @@ def test_a_followed_hand_changes_sides_only_after_several_frames(bundle: Bundle)
             tracker.track(left)
         assert tracker.track(left)[0].handedness == "left"
         assert tracker.track(left)[0].handedness == "left"
+
+
+def test_a_box_that_fits_is_kept_and_one_that_does_not_is_drawn_again(bundle: Bundle) -> None:
+    image = draw_disc(W, HEIGHT, 150, 120, 40)
+    fits, wide = (82.5, 52.5, 218.5, 188.5), (0, -40, 320, 280)
+    with HandMeshTracker(bundle, mode="image") as tracker:
+        (kept,), (drawn,) = tracker.track(image, CAMERA, rois=[fits]), tracker.track(image, CAMERA, rois=[wide])
+    assert kept.roi == Roi.from_box(fits)
+    assert drawn.roi.size < 0.6 * 320
+    assert np.hypot(drawn.roi.cx - 150, drawn.roi.cy - 120) < 8
 
 
 def test_refine_draws_the_box_tighter(bundle: Bundle) -> None:
