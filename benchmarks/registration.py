@@ -131,7 +131,7 @@ def table(report: Mapping[str, Any]) -> str:
             for name in names
         )
         lines.append(f"  {_label(cell['condition']):32s}" + "".join(f"{text:>21s}" for text in figures))
-    lines += ["", "depth within its 90 % interval, by distance, noise 2 px:"]
+    lines += ["", "depth within its 90 % interval, by distance, over all silhouettes and noise of 1, 2 and 4 px:"]
     for row in report["trust"]:
         near, far = row["distance"]
         shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in row["covered"].items())
@@ -139,7 +139,7 @@ def table(report: Mapping[str, Any]) -> str:
     length = report["hand_length"]
     lines += [
         "",
-        f"hands 10 % larger than the mesh: mean depth error {length['without']:.1f} mm, with hand_length "
+        f"hands 10 % larger than the mesh: mean depth error {length['without']:.1f} mm, with hand_length measured "
         f"{length['with']:.1f} mm",
         "",
     ]

@@ -81,12 +81,12 @@ class SlsqpBaseline:
 
 
 def solve_pnp(joints: FloatArray, keypoints: FloatArray, camera: FloatArray) -> FloatArray:
-    """Return the translation (3,) by perspective-n-point (OpenCV's SQPnP), which seeks a rotation too; NaN if it fails.
+    """Return the translation (3,) by perspective-n-point (OpenCV's SQPnP), which seeks a rotation too.
 
     The joints are root-relative, so the translation is the root's.
     """
-    found, _, translation = cv2.solvePnP(joints, keypoints, camera, None, flags=cv2.SOLVEPNP_SQPNP)
-    return translation[:, 0] if found else np.full(3, np.nan)
+    _, _, translation = cv2.solvePnP(joints, keypoints, camera, None, flags=cv2.SOLVEPNP_SQPNP)
+    return translation[:, 0]
 
 
 def _project(points: FloatArray, camera: FloatArray) -> FloatArray:

@@ -12,11 +12,11 @@ import numpy as np
 
 from cmr_runtime.errors import CmrError
 
-from .registration_scenes import SILHOUETTES
+from .registration_scenes import DISTANCES, SILHOUETTES
 
 __all__ = ["draw"]
 
-SIDE, MARGIN = 420, 60
+SIDE, MARGIN, LEGEND = 420, 60, 70
 LOW_MM, HIGH_MM = 0.1, 300.0
 COLOURS = {
     "ours": (30, 30, 200),
@@ -38,7 +38,7 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
 def _panel(report: Mapping[str, Any], silhouette: str) -> np.ndarray:
     cells = [cell for cell in report["cells"] if _shown(cell["condition"], silhouette)]
     most = max(cell["condition"]["noise"] for cell in cells) or 1.0
-    canvas = np.full((SIDE, SIDE, 3), 255, np.uint8)
+    canvas = np.full((SIDE, SIDE + LEGEND, 3), 255, np.uint8)
 
     def at(noise: float, error: float) -> tuple[int, int]:
         share = np.log(min(max(error, LOW_MM), HIGH_MM) / LOW_MM) / np.log(HIGH_MM / LOW_MM)
@@ -54,13 +54,13 @@ def _panel(report: Mapping[str, Any], silhouette: str) -> np.ndarray:
     for row, (name, colour) in enumerate(COLOURS.items()):
         points = [at(cell["condition"]["noise"], cell["solvers"][name]["mean"]) for cell in cells]
         cv2.polylines(canvas, [np.array(points)], False, colour, 2, cv2.LINE_AA)
-        _write(canvas, name, (SIDE - 130, SIDE - MARGIN - 90 + 16 * row), colour)
+        _write(canvas, name, (SIDE - MARGIN + 12, MARGIN + 16 * row), colour)
     return canvas
 
 
 def _shown(condition: Mapping[str, Any], silhouette: str) -> bool:
-    plain = condition["outliers"] == 0 and condition["mesh"] == "exact" and condition["distance"][1] / 4 > 0.3
-    return plain and condition["distance"][0] < 0.3 and condition["silhouette"] == silhouette
+    plain = condition["outliers"] == 0 and condition["mesh"] == "exact" and condition["silhouette"] == silhouette
+    return plain and tuple(condition["distance"]) == DISTANCES
 
 
 def _write(canvas: np.ndarray, text: str, place: tuple[int, int], colour: tuple[int, int, int]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,10 +57,7 @@ class Camera:
                 raise CameraError(f"camera {name} is {number}; a focal length is greater than 0 pixels")
             object.__setattr__(self, name, number)
         for name in ("width", "height"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value <= 0:
-                raise CameraError(f"camera {name} is {value!r}; give the image's size, a whole number above 0")
-            object.__setattr__(self, name, int(value))
+            object.__setattr__(self, name, _size(name, getattr(self, name)))
 
     @classmethod
     def from_matrix(cls, matrix: npt.ArrayLike, width: int, height: int) -> Camera:
@@ -96,9 +95,17 @@ class Camera:
             Angle between the left and the right edge of the image, degrees, between 0 and 180 (neither included).
         width, height : int
             Size of the image, pixels.
+
+        Raises
+        ------
+        CameraError
+            An angle out of range, or a value that is no number.
         """
+        if isinstance(degrees_horizontal, bool) or not isinstance(degrees_horizontal, Real):
+            raise CameraError(f"field of view is {degrees_horizontal!r}; give a number of degrees between 0 and 180")
         if not 0.0 < degrees_horizontal < 180.0:
             raise CameraError(f"field of view is {degrees_horizontal}°; give degrees between 0 and 180")
+        width, height = _size("width", width), _size("height", height)
         focal = 0.5 * width / math.tan(0.5 * math.radians(degrees_horizontal))
         return cls(focal, focal, 0.5 * (width - 1), 0.5 * (height - 1), width, height)
 
@@ -150,3 +157,10 @@ class Camera:
         # Rodrigues' formula about (0, 0, 1) × ray; z > 0 for every pixel, so 1 + z never vanishes.
         k = 1.0 / (1.0 + z)
         return np.array([[1.0 - k * x * x, -k * x * y, x], [-k * x * y, 1.0 - k * y * y, y], [-x, -y, z]])
+
+
+def _size(name: str, value: Any) -> int:
+    """Width or height of an image, checked."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value <= 0:
+        raise CameraError(f"camera {name} is {value!r}; give the image's size, a whole number above 0")
+    return int(value)

@@ -68,7 +68,7 @@ def draw_hands(
         if mesh:
             canvas = _mesh(canvas, hand, opacity, zoom)
         width = _line_width(hand, zoom)
-        if contour and hand.silhouette is not None:
+        if contour and len(hand.silhouette):
             cv2.polylines(canvas, [_fixed(hand.silhouette, zoom)], True, _CONTOUR, width, cv2.LINE_AA, _BITS)
         if skeleton:
             _skeleton(canvas, hand, width, zoom)

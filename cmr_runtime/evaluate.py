@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,8 @@ __all__ = ["PEERS", "Sample", "evaluate", "main", "read_samples"]
 
 _Image = npt.NDArray[np.uint8]
 
+#: `_fingerprint` of the 292 photos of `joints3d`: other photos or joints do not compare with `PEERS`.
+_PEERS_PHOTOS = "57cfd7465ac6e369c0ef56f070399ec26db829c2d374cb385f1ccaf4edf560db"
 #: MediaPipe Hands 0.10.14, lite and full, on the 292 photos of `joints3d` (camera space by PnP), measured.
 PEERS = {
     "MediaPipe lite": {
@@ -57,6 +60,12 @@ _FIGURES = (
     ("cs_mpjpe_median_mm", "camera space median, mm", "{:.1f}"),
     ("handedness_accuracy", "handedness", "{:.1%}"),
 )
+#: The annotations, for the help of the command.
+_FORMAT = (
+    'annotations.json: [{"image": FILE, "handedness": "left", "K": 3x3, "joints_camera_m": 21x3}, ...]; '
+    "cameras.json: without joints.\n"
+    "K in pixels; joints in metres, camera frame (z forward): wrist, then thumb to little finger, from palm to tip."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +86,7 @@ def read_samples(folder: Path, limit: int | None = None) -> list[Sample]:
     Raises
     ------
     InputError
-        Neither file is there, or an entry lacks something; the entry is named.
+        Neither file is there, it lists no photo, or an entry lacks something; the entry is named.
     """
     names = [name for name in ("annotations.json", "cameras.json") if (folder / name).is_file()]
     if not names:
@@ -87,6 +96,8 @@ def read_samples(folder: Path, limit: int | None = None) -> list[Sample]:
         entries = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(entries, list):
             raise InputError(f"{path} is no list of photos")
+        if not entries:
+            raise InputError(f"{path} lists no photo; give at least one entry")
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     samples = []
@@ -169,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with HandMeshTracker(options.model, mode="image", threads=options.threads, refine=options.refine) as tracker:
             if options.command == "joints3d":
                 figures, pictures = evaluate(tracker, samples)
-                print(json.dumps(figures) if options.json else _table(figures))
+                print(json.dumps(figures) if options.json else _table(figures, _fingerprint(samples) == _PEERS_PHOTOS))
             else:
                 found = list(track_samples(tracker, samples))
                 pictures = [_picture(image, hand) for _, image, _, hand in found]
@@ -183,13 +194,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cmr-eval", description="Measure the tracker, or draw what it finds.")
+    parser = argparse.ArgumentParser(
+        prog="cmr-eval",
+        description="Measure the tracker, or draw what it finds.",
+        epilog=_FORMAT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("joints3d", "figures on photos with known joints (annotations.json); the whole photo is the box"),
         ("sheet", "a contact sheet of overlays of a folder with annotations.json or cameras.json"),
     ):
-        command = commands.add_parser(name, help=text, description=text)
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=_FORMAT,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         command.add_argument("folder", metavar="DIR", help="folder with the photos and their cameras")
         command.add_argument("--model", metavar="B", help="bundle; default: the one that comes with the package")
         command.add_argument("--limit", type=_count, metavar="N", help="only the first N photos")
@@ -217,13 +239,23 @@ def _picture(image: _Image, hand: Hand | None) -> _Image:
     return np.ascontiguousarray(image // 3)  # darkened: no hand found
 
 
-def _table(figures: dict[str, Any]) -> str:
-    columns = {"this model": figures, **PEERS}
+def _fingerprint(samples: Sequence[Sample]) -> str:
+    """SHA-256 of photos, cameras and joints, whatever their order and names."""
+    each = []
+    for sample in samples:
+        joints = b"" if sample.joints is None else sample.joints.tobytes()
+        each.append(hashlib.sha256(sample.path.read_bytes() + sample.matrix.tobytes() + joints).digest())
+    return hashlib.sha256(b"".join(sorted(each))).hexdigest()
+
+
+def _table(figures: dict[str, Any], peers: bool) -> str:
+    columns = {"this model": figures, **(PEERS if peers else {})}
     lines = [f"{'':<24}" + "".join(f"{name:>16}" for name in columns)]
     for key, label, form in _FIGURES:
         cells = [form.format(value[key]) if value.get(key) is not None else "–" for value in columns.values()]
         lines.append(f"{label:<24}" + "".join(f"{cell:>16}" for cell in cells))
-    lines.append("MediaPipe Hands 0.10.14: measured on the 292 photos of joints3d, camera space by PnP.")
+    if peers:
+        lines.append("MediaPipe Hands 0.10.14: measured on the 292 photos of joints3d, camera space by PnP.")
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -23,7 +24,7 @@ def write_ply(path: str | os.PathLike[str], vertices: npt.ArrayLike, faces: npt.
     Parameters
     ----------
     path : path
-        File to write.
+        File to write; its name ends in ``.ply``.
     vertices : (V, 3) array
         Metres.
     faces : (F, 3) array of int
@@ -32,8 +33,11 @@ def write_ply(path: str | os.PathLike[str], vertices: npt.ArrayLike, faces: npt.
     Raises
     ------
     InputError
-        Another shape, or an index outside the vertices.
+        Another suffix or shape, or an index outside the vertices.
     """
+    suffix = Path(path).suffix
+    if suffix.lower() != ".ply":
+        raise InputError(f"mesh {os.fspath(path)} has the suffix {suffix!r}; only PLY is written, give a name in .ply")
     points, triangles = np.asarray(vertices, dtype="<f4"), np.asarray(faces, dtype="<i4")
     if points.ndim != 2 or points.shape[1] != 3 or triangles.ndim != 2 or triangles.shape[1] != 3:
         raise InputError(f"mesh has shapes {points.shape} and {triangles.shape}; give (V, 3) and (F, 3)")

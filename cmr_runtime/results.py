@@ -50,8 +50,8 @@ class Hand:
         their scores. They differ from the projected `joints` where the network sees a joint clearly.
     keypoint_scores : (21,) float32
         Of what the network sees in 2D, 0 to 1; a low score leaves the keypoint to the mesh.
-    silhouette : (N, 2) float32, or None
-        Outer contour, pixels of the image given; None if no region was large enough.
+    silhouette : (N, 2) float32
+        Outer contour, pixels of the image given; N = 0 if no region was large enough.
     translation : (3,) float64
         Position of the root joint (the middle finger's knuckle), metres, camera frame.
     scale : float
@@ -76,7 +76,7 @@ class Hand:
     joints: npt.NDArray[np.float32] = field(repr=False)
     keypoints: npt.NDArray[np.float32] = field(repr=False)
     keypoint_scores: npt.NDArray[np.float32] = field(repr=False)
-    silhouette: npt.NDArray[np.float32] | None = field(repr=False)
+    silhouette: npt.NDArray[np.float32] = field(repr=False)
     translation: npt.NDArray[np.float64]
     scale: float
     handedness: Literal["left", "right"]
@@ -99,7 +99,7 @@ class Hand:
         return self.joints - self.translation.astype(np.float32)
 
     def to_dict(self, mesh: bool = False) -> dict[str, Any]:
-        """Plain numbers, lists and text, fit for JSON (what is not a number becomes None).
+        """Plain numbers, lists and text, fit for JSON (what is not a number becomes None, no contour an empty list).
 
         Parameters
         ----------
@@ -133,7 +133,18 @@ class Hand:
         return draw_hands(image, [self])
 
     def to_mesh(self, path: str | os.PathLike[str]) -> None:
-        """Write the mesh as a binary PLY file: metres, camera frame."""
+        """Write the mesh as a binary PLY file: metres, camera frame.
+
+        Parameters
+        ----------
+        path : path
+            File to write; its name ends in ``.ply``.
+
+        Raises
+        ------
+        InputError
+            Another suffix.
+        """
         from .mesh_io import write_ply
 
         write_ply(path, self.vertices, self.faces)

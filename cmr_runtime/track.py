@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ from .errors import CmrError, InputError
 from .image_io import IMAGE_SUFFIXES, parse_camera, read_image, write_image
 from .mesh_io import JsonLines
 from .results import Hand
-from .tracker import HandMeshTracker
+from .tracker import DEFAULT_FOV, HandMeshTracker
 
 __all__ = ["main"]
 
@@ -30,7 +31,7 @@ _STAGES = ("crop", "prior", "mesh", "decode", "registration")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `cmr-track`; returns the exit code: 0, 2 after an error (one line), 130 after Ctrl-C (files are whole)."""
+    """Run `cmr-track`; returns the exit code: 0, 2 after errors (a line each), 130 after Ctrl-C (files are whole)."""
     options = _parser().parse_args(arguments)
     # OpenCV and FFmpeg remark on files that they cannot open; our own line says it.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -52,32 +53,57 @@ class _Command:
         self._hands: list[Hand] = []
         self._frame_ms: list[float] = []
         self._found = 0
+        self._failed = 0
+        self._warm: set[HandMeshTracker] = set()
 
     def run(self) -> int:
-        inputs = list(_expand(self._options.input))
+        sources, several = self._sources()
+        if not sources:
+            return 2  # each was named already
         bundle = Bundle.default() if self._options.model is None else Bundle.open(self._options.model)
         parse_camera(self._options.camera, self._options.fov, 2, 2)  # refuse bad numbers before anything is written
         self._out.mkdir(parents=True, exist_ok=True)
-        code = 0
-        with JsonLines(self._out / "hands.jsonl") as lines:
+        stopped = False
+        with JsonLines(self._out / "hands.jsonl") as lines, contextlib.ExitStack() as kept:
+            stills: HandMeshTracker | None = None  # one for all images
             try:
-                for source in inputs:
-                    still = isinstance(source, Path) and source.suffix.lower() in IMAGE_SUFFIXES
-                    with HandMeshTracker(
-                        bundle,
-                        mode="image" if still else "video",
-                        num_hands=self._options.num_hands,
-                        threads=self._options.threads,
-                    ) as tracker:
-                        if still:
-                            self._image(tracker, cast("Path", source), lines)
-                        else:
+                for source in sources:
+                    if not _is_still(source):
+                        with self._tracker(bundle, "video") as tracker, self._tolerate(several):
                             self._video(tracker, source, lines)
+                        continue
+                    if stills is None:
+                        stills = kept.enter_context(self._tracker(bundle, "image"))
+                    with self._tolerate(several):
+                        self._image(stills, cast("Path", source), lines)
             except KeyboardInterrupt:
                 print("stopped; what was written so far is whole", file=sys.stderr)
-                code = 130
+                stopped = True
         self._report()
-        return code
+        return 130 if stopped else 2 if self._failed else 0
+
+    def _sources(self) -> tuple[list[Path | int], bool]:
+        """Return what the inputs name, and whether it is several things: one may then fail without ending the run."""
+        inputs: list[str] = self._options.input
+        sources: list[Path | int] = []
+        for text in inputs:
+            with self._tolerate(len(inputs) > 1):
+                sources += _expand(text)
+        return sources, len(inputs) > 1 or len(sources) > 1
+
+    @contextlib.contextmanager
+    def _tolerate(self, several: bool) -> Iterator[None]:
+        """Go on after an input that cannot be used, with a line that says so, where it is one of several."""
+        try:
+            yield
+        except InputError as error:
+            if not several:
+                raise
+            print(f"cmr-track: {error}", file=sys.stderr)
+            self._failed += 1
+
+    def _tracker(self, bundle: Bundle, mode: Literal["image", "video"]) -> HandMeshTracker:
+        return HandMeshTracker(bundle, mode, self._options.num_hands, threads=self._options.threads)
 
     def _image(self, tracker: HandMeshTracker, path: Path, lines: JsonLines) -> None:
         image = read_image(path)
@@ -108,6 +134,11 @@ class _Command:
 
     def _track(self, tracker: HandMeshTracker, image: _Image, seconds: float | None) -> list[Hand]:
         camera = parse_camera(self._options.camera, self._options.fov, image.shape[1], image.shape[0])
+        if tracker not in self._warm:
+            # The first call of a network allocates and plans: a frame that is not timed takes these costs.
+            tracker.track(image, camera)
+            tracker.reset()
+            self._warm.add(tracker)
         start = time.perf_counter()
         hands = tracker.track(image, camera, seconds)
         self._frame_ms.append(1e3 * (time.perf_counter() - start))
@@ -149,6 +180,11 @@ class _Command:
         for stage, times in rows.items():
             if times:
                 print(f"{stage:<20}{np.median(times):>12.2f}{np.percentile(times, 95):>12.2f}{len(times):>8}")
+        if self._options.camera is None and self._options.fov is None:
+            print(
+                f"no camera given: a horizontal field of view of {DEFAULT_FOV:g} degrees is assumed and depth is not "
+                "metric; give --camera or --fov"
+            )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -163,7 +199,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", metavar="B", help="bundle; default: the one that comes with the package")
     camera = parser.add_mutually_exclusive_group()
     camera.add_argument("--camera", metavar="FX,FY,CX,CY", help="intrinsics in pixels, or a JSON file with these keys")
-    camera.add_argument("--fov", type=float, metavar="DEG", help="horizontal field of view; default 60, not metric")
+    camera.add_argument(
+        "--fov",
+        type=float,
+        metavar="DEG",
+        help=f"known horizontal field of view; without it and --camera, {DEFAULT_FOV:g} is assumed and depth is not "
+        "metric",
+    )
     parser.add_argument("--num-hands", type=int, default=1, metavar="N", help="most hands in an image (default 1)")
     parser.add_argument("--max-frames", type=int, metavar="N", help="end a video or webcam after N frames")
     parser.add_argument("--meshes", action="store_true", help="a mesh for each frame of a video, too")
@@ -171,21 +213,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _expand(inputs: Sequence[str]) -> Iterator[Path | int]:
-    """Files and webcam numbers named by the inputs; a folder stands for the images in it."""
-    for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-            if not images:
-                raise InputError(f"folder {path} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-            yield from images
-        elif path.is_file():
-            yield path
-        elif text.isdecimal():
-            yield int(text)
-        else:
-            raise InputError(f"no file or folder {path}; a webcam is given by its number, 0 is the first")
+def _expand(text: str) -> list[Path | int]:
+    """Files or the webcam's number that an input names; a folder stands for the images in it."""
+    path = Path(text)
+    if path.is_dir():
+        images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not images:
+            raise InputError(f"folder {path} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+        return list(images)
+    if path.is_file():
+        return [path]
+    if text.isdecimal():
+        return [int(text)]
+    raise InputError(f"no file or folder {path}; a webcam is given by its number, 0 is the first")
+
+
+def _is_still(source: Path | int) -> bool:
+    return isinstance(source, Path) and source.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _frames(source: Path | int) -> Iterator[tuple[_Image, float, float]]:

@@ -8,11 +8,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from .arguments import check_boxes, check_image, check_probability, check_scale, check_whole
 from .bundle import Bundle
 from .camera import Camera
 from .errors import CameraError, InputError
@@ -26,8 +27,6 @@ __all__ = ["DEFAULT_FOV", "HandMeshTracker"]
 
 #: Horizontal field of view assumed where no camera is given, degrees; usual for webcams. Depth is then not metric.
 DEFAULT_FOV = 60.0
-#: Longest side of an image, pixels: OpenCV's sampler takes no more.
-MAX_SIDE = 32766
 
 _Image = npt.NDArray[np.uint8]
 _Box = Sequence[float] | npt.NDArray[np.generic]
@@ -35,10 +34,11 @@ _Box = Sequence[float] | npt.NDArray[np.generic]
 
 @dataclass
 class _Track:
-    """A hand that is followed: where it is expected, and how many frames in a row spoke against its side."""
+    """A hand that is followed: where it is expected, whether its side was ever clear, and what spoke against it."""
 
     roi: Roi
-    against: int = 0
+    sure: bool = False
+    against: float = 0.0
 
 
 class HandMeshTracker:
@@ -84,10 +84,11 @@ class HandMeshTracker:
     #: Side of a hand's box as a multiple of the larger side of its keypoints' bounding box: the middle (geometric
     #: mean) of the range that the network is trained with.
     TRACK_SCALE = 1.7
-    #: Frames in a row that must speak clearly against the side of a followed hand before it changes.
-    SIDE_PATIENCE = 5
-    #: What counts as clearly: probability of the side followed.
-    SIDE_DOUBT = 0.2
+    #: A hand's side is settled once it was this probable; until then each frame is looked at from both sides.
+    SURE = 0.9
+    #: A settled side changes when the frames in a row that contradict it add up to this many nats (log-odds): two or
+    #: three frames that are certain, more that are in doubt.
+    SIDE_EVIDENCE = 8.0
     #: A caller's box is drawn again if the hand in it is turned by more than this, radians.
     ASKEW = 0.5
     #: Windows searched per frame of a video.
@@ -106,19 +107,16 @@ class HandMeshTracker:
     ) -> None:
         if mode not in ("image", "video", "live"):
             raise InputError(f"mode is {mode!r}; give 'image', 'video' or 'live'")
-        for name, number, least, most in (("num_hands", num_hands, 1, 64), ("refine", refine, 0, 10)):
-            if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-                raise InputError(f"{name} is {number!r}; give a whole number from {least} to {most}")
-        if not 0.0 <= min_presence <= 1.0:
-            raise InputError(f"min_presence is {min_presence!r}; give a probability from 0 to 1")
+        self._num_hands = check_whole("num_hands", num_hands, 1, 64)
+        self._refine = check_whole("refine", refine, 0, 10)
+        self._min_presence = check_probability("min_presence", min_presence)
         if bundle is None:
             bundle = Bundle.default()
         elif not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle)
         self.bundle = bundle
         self.mode = mode
-        self._num_hands, self._min_presence, self._refine = num_hands, float(min_presence), refine
-        self._pipeline: Pipeline | None = Pipeline(bundle, threads, hand_scale, solver)
+        self._pipeline: Pipeline | None = Pipeline(bundle, threads, check_scale(hand_scale), solver)
         self._search = Search(self._min_presence, self.TRACK_SCALE)
         self._tracks: list[_Track] = []
         self._timestamp = -math.inf
@@ -166,7 +164,7 @@ class HandMeshTracker:
         stages = self._pipeline
         if stages is None:
             raise InputError("the tracker is closed; make a new one")
-        image = _check_image(rgb)
+        image = check_image(rgb)
         height, width = image.shape[:2]
         metric = camera is not None
         if camera is None:
@@ -180,7 +178,7 @@ class HandMeshTracker:
             raise CameraError(
                 f"camera is for {size} pixels, the image has {width}×{height}; give the camera of this image"
             )
-        boxes = None if rois is None else [Roi.from_box(box) for box in rois]
+        boxes = None if rois is None else check_boxes(rois)
         self._check_timestamp(timestamp)
 
         if boxes is not None:
@@ -252,17 +250,17 @@ class HandMeshTracker:
         return hands
 
     def _follow(self, viewer: Viewer, image: _Image, track: _Track) -> View | None:
-        """Look where the hand is expected; None if it is gone. A single frame does not change its side."""
-        view = viewer(image, track.roi)
-        if not view.presence >= self._min_presence:
-            return None
-        track.against = track.against + 1 if view.prior.right < self.SIDE_DOUBT else 0
-        if track.against >= self.SIDE_PATIENCE:
-            track.against = 0
-            other = viewer(image, track.roi.flipped())
-            if other.presence >= self._min_presence and other.prior.right > view.prior.right:
-                return other
-        return view
+        """Look where the hand is expected; None if it is gone. A single frame does not change a side that was clear."""
+        if not track.sure:
+            view = viewer.sided(image, track.roi, self._min_presence)
+        else:
+            view = viewer(image, track.roi)
+            track.against = max(0.0, track.against - _log_odds(view.prior.right)) if view.prior.right < 0.5 else 0.0
+            if track.against >= self.SIDE_EVIDENCE:
+                track.against = 0.0
+                view = viewer.sided(image, track.roi, self._min_presence)
+        track.sure = track.sure or view.prior.right >= self.SURE
+        return view if view.presence >= self._min_presence else None
 
     def _keep(self, hand: Hand, track: _Track, hands: list[Hand], kept: list[_Track]) -> None:
         """Add a hand and where it is expected next, unless another box has run into the same hand."""
@@ -274,16 +272,7 @@ class HandMeshTracker:
             kept.append(track)
 
 
-def _check_image(rgb: Any) -> _Image:
-    """Return the image as a contiguous array."""
-    if not isinstance(rgb, np.ndarray):
-        raise InputError(f"image is a {type(rgb).__name__}; give a NumPy array (H, W, 3) of uint8, RGB")
-    if rgb.ndim != 3 or rgb.shape[2] != 3:
-        raise InputError(f"image has shape {rgb.shape}; give (H, W, 3), RGB without alpha (cv2.cvtColor converts)")
-    if rgb.dtype != np.uint8:
-        raise InputError(f"image is {rgb.dtype}; give uint8, 0 to 255")
-    if 0 in rgb.shape:
-        raise InputError(f"image of shape {rgb.shape} is empty; was the file or the camera read?")
-    if max(rgb.shape[:2]) > MAX_SIDE:
-        raise InputError(f"image of shape {rgb.shape} is too large; its sides may have {MAX_SIDE} pixels")
-    return np.ascontiguousarray(rgb)
+def _log_odds(probability: float) -> float:
+    """Log-odds of a probability; certainty counts as one in two hundred for an error."""
+    p = min(max(probability, 0.005), 0.995)
+    return math.log(p / (1.0 - p))

@@ -50,9 +50,18 @@ class View:
         return 1.0 - self.prior.right if self.roi.mirrored else self.prior.right
 
     @cached_property
+    def _decoded(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        return decode(self.prior.heatmaps, self.size)
+
+    @property
     def keypoints(self) -> npt.NDArray[np.float64]:
         """Joints, (21, 2), as the prior's heat maps have them, pixels of the image."""
-        return self.roi.to_image(decode(self.prior.heatmaps, self.size)[0], self.size)
+        return self.roi.to_image(self._decoded[0], self.size)
+
+    @property
+    def clarity(self) -> float:
+        """Mean height of the joints' peaks, 0 to 1: what only resembles a hand has no clear joints."""
+        return float(self._decoded[1].mean())
 
 
 class Viewer:

@@ -36,7 +36,7 @@ def main() -> None:
         vertices=vertices.astype(np.float32),
         joints=joints.astype(np.float32),
         keypoints=camera.project(joints).astype(np.float32),
-        silhouette=None,
+        silhouette=np.empty((0, 2), np.float32),
     )
     panels = [rgb, draw_hands(rgb, [hand]), draw_hands(np.full_like(rgb, 245), [side])]
     panels = [panel[:, 80:560] for panel in panels]

@@ -20,7 +20,7 @@ from cmr_models.synth.background import Backgrounds
 from cmr_models.synth.engine import Engine, compose
 
 WIDTH, HEIGHT = 640, 480
-SEED = 101
+SEED = 373  # of twenty ordinary views, one with about the median error
 FOLDER = Path(__file__).parent / "data"
 
 

@@ -39,5 +39,5 @@ def paper_weight(gap: float) -> float:
 def information_share(P_2d: FloatArray, P_1d: FloatArray) -> float:
     """Share, 0..1, of the 1D term in what is known of depth at a given scale."""
     # The last of the Cholesky factor's diagonal, squared, is what is known of depth whatever the other two are.
-    depths = [float(cholesky(P[:3, :3] + _FLOOR)[2, 2]) ** 2 for P in (P_2d, P_1d)]
+    depths = [float(cholesky(P + _FLOOR)[2, 2]) ** 2 for P in (P_2d, P_1d)]
     return depths[1] / (depths[0] + depths[1])

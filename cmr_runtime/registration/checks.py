@@ -59,14 +59,14 @@ def check_prior(mean: float, spread: float) -> tuple[float, float]:
 
 def check_camera(camera: Camera) -> tuple[FloatArray, FloatArray]:
     """Return focal lengths (2, 1) and principal point (2,) in pixels, of a size that single steps can square."""
-    focal, centre = np.array([[camera.fx], [camera.fy]]), np.array([camera.cx, camera.cy])
-    if not (focal.min() >= MIN_FOCAL and focal.max() <= MAX_CAMERA and np.abs(centre).max() <= MAX_CAMERA):
+    fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
+    if not (min(fx, fy) >= MIN_FOCAL and max(fx, fy, abs(cx), abs(cy)) <= MAX_CAMERA):
         raise InputError(
-            f"the camera has focal lengths {camera.fx:g}, {camera.fy:g} and centre {camera.cx:g}, {camera.cy:g}, "
+            f"the camera has focal lengths {fx:g}, {fy:g} and centre {cx:g}, {cy:g}, "
             f"expected focal lengths of {MIN_FOCAL:g} to {MAX_CAMERA:g} pixels and a centre within {MAX_CAMERA:g}; "
             "give intrinsics in pixels"
         )
-    return focal, centre
+    return np.array([[fx], [fy]]), np.array([cx, cy])
 
 
 def check_inputs(vertices: Any, joints: Any, keypoints: Any, scores: Any, silhouette: Any, cut: Any) -> Inputs:
@@ -80,7 +80,7 @@ def check_inputs(vertices: Any, joints: Any, keypoints: Any, scores: Any, silhou
             f"joints {J.shape}, keypoints {K.shape} and scores {W.shape} do not agree; expected (J, 3), (J, 2) and (J,)"
         )
     used = W >= MIN_SCORE  # a negative score is as good as none
-    count = int(used.sum())
+    count = int(np.count_nonzero(used))
     if count < MIN_JOINTS:
         raise InputError(
             f"{count} of {W.size} joints have a score of at least {MIN_SCORE}, expected {MIN_JOINTS} or more; "
@@ -108,23 +108,26 @@ def check_inputs(vertices: Any, joints: Any, keypoints: Any, scores: Any, silhou
 
 def _extent(points: FloatArray) -> float:
     """Longest side of the box around points (n, d)."""
-    return float((points.max(axis=0) - points.min(axis=0)).max())
+    return float((np.maximum.reduce(points) - np.minimum.reduce(points)).max())
 
 
 def _numbers(name: str, values: Any, columns: int | None, limit: float, mend: str) -> FloatArray:
     """Return finite values of magnitude up to `limit`, in rows of `columns`, or (None) in one row."""
-    expected = "(n,)" if columns is None else f"(n, {columns})"
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{name} is no array of numbers; give shape {expected}") from None
+        raise InputError(f"{name} is no array of numbers; give shape {_shape(columns)}") from None
     if columns is not None and array.size == 0 and array.ndim <= 2:
         array = array.reshape(0, columns)
     if array.ndim != (1 if columns is None else 2) or (columns is not None and array.shape[1] != columns):
-        raise InputError(f"{name} has shape {array.shape}, expected {expected}")
-    peak = float(np.abs(array).max(initial=0.0))
+        raise InputError(f"{name} has shape {array.shape}, expected {_shape(columns)}")
+    peak = float(np.maximum.reduce(np.abs(array), axis=None, initial=0.0))
     if not math.isfinite(peak):
         raise InputError(f"{name} holds NaN or infinite values; give such joints a score of 0 and any finite position")
     if peak > limit:
         raise InputError(f"{name} reaches a magnitude of {peak:g}, expected at most {limit:g}; give {mend}")
     return array
+
+
+def _shape(columns: int | None) -> str:
+    return "(n,)" if columns is None else f"(n, {columns})"

@@ -54,7 +54,7 @@ class Extents(NamedTuple):
 def extents(points: FloatArray) -> FloatArray:
     """Return the extents (24,) of points (N, 2), in their unit."""
     reach = AXES @ points.T
-    return np.concatenate([reach.max(axis=1), -reach.min(axis=1)])
+    return np.concatenate([np.maximum.reduce(reach, axis=1), -np.minimum.reduce(reach, axis=1)])
 
 
 def extremal_points(points: FloatArray) -> IntArray:
@@ -90,7 +90,8 @@ def roughness(contour: FloatArray) -> float:
     """
     step = max(1, len(contour) // 100)  # as many points tell enough
     bend = contour[1:-1:step] - 0.5 * (contour[2::step] + contour[:-2:step])
-    squares = np.sort(np.einsum("nc,nc->n", bend, bend))
+    bend *= bend
+    squares = np.sort(bend[:, 0] + bend[:, 1])
     median = float(squares[squares.size // 2])
     # Three independent errors with weights 1, -1/2, -1/2; the median length of two coordinates is 1.1774 deviations.
     return math.sqrt(median / 1.5) / 1.1774

@@ -91,7 +91,10 @@ def starting_point(
     rows[:, :, 3] = focal * points[:2] - seen * points[2]
     P = (rows * weights[:, None]).reshape(-1, 4).T @ rows.reshape(-1, 4)
     P[2, 2] *= 1.0 + 1e-12
-    return np.append(-scale * solve(P[:3, :3], P[:3, 3]), scale)
+    x = np.empty(4)
+    x[:3] = -scale * solve(P[:3, :3], P[:3, 3])
+    x[3] = scale
+    return x
 
 
 def place(points: FloatArray, x: FloatArray, focal: FloatArray) -> Placed:

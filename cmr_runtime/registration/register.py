@@ -49,7 +49,8 @@ def register(
     camera : Camera
         Intrinsics for those pixels.
     scale_prior : (float, float)
-        Mean and standard deviation of the hand's size over the mesh's. Images do not tell size; this does.
+        Mean and standard deviation of the hand's size over the mesh's. Images do not tell size; this does (see
+        `cmr_runtime.registration.scale` for what is observable).
     solver : str
         "osqp", or any that qpsolvers finds installed ("daqp", "quadprog", …).
     cut : (N,) array of bool, optional
@@ -63,7 +64,8 @@ def register(
     Returns
     -------
     Registration
-        Camera-space points are ``result.scale * points + result.translation``.
+        Camera-space points are ``result.scale * points + result.translation``; ``result.usable`` is False where they
+        are a limit and no measurement.
 
     Raises
     ------

@@ -2,8 +2,10 @@
 """From a root-relative hand and what the image shows of it to a position in the camera.
 
 1. 2D term alone: a closed-form start, then rounds of weighting and solving.
-2. 1D term alone, from there, if a silhouette gives enough extents.
-3. Both, blended (see `blend`), by the quadratic program with bounds on depth and scale.
+2. If a silhouette gives enough extents, both terms from there, blended (see `blend`), in two rounds of weighting.
+
+Each round is a quadratic program with bounds on depth and scale. Its minimum without bounds has a closed form; only
+where that leaves the bounds is there work for a solver.
 
 After Chen et al., CVPR 2021 (arXiv 2103.02845, section 3.3), who solve both terms with a general non-linear solver.
 
@@ -66,8 +68,8 @@ EDGE = 1e-6
 """This near to a bound, in metres or in scale, counts as on it."""
 
 ROUNDS_2D, ROUNDS_1D, ROUNDS_BOTH = 6, 4, 2
-SETTLED = 0.01
-"""Rounds end when one moves the position by less than a tenth of its standard deviation (squared)."""
+SETTLED = 0.03
+"""Rounds end when one moves the position by less than a sixth of its standard deviation (squared)."""
 
 
 class Registrar:
@@ -117,8 +119,7 @@ class Registrar:
         self._blend = blend
         self._depth_bounds = (nearest, farthest)
         self._solver: Solver = make_solver(solver)
-        self._lower = np.zeros(2)
-        self._upper = np.zeros(2)
+        self._depths = self._scales = (0.0, 0.0)
 
     def __call__(
         self,
@@ -163,9 +164,7 @@ class Registrar:
 
         inliers = used.copy()
         inliers[used] = joints.inliers
-        depth, scale = float(x[2]), float(x[3])
-        (nearest, smallest), (farthest, largest) = self._lower.tolist(), self._upper.tolist()
-        inside = nearest + EDGE < depth < farthest - EDGE and smallest + EDGE < scale < largest - EDGE
+        scale = float(x[3])
         return Registration(
             translation=x[:3].copy(),
             scale=scale,
@@ -175,7 +174,7 @@ class Registrar:
             gap=gap,
             weight_1d=weight,
             sigma=sigma,
-            bounds_active=not inside,
+            bounds_active=_on_edge(float(x[2]), self._depths) or _on_edge(scale, self._scales),
             metric=metric,
         )
 
@@ -186,7 +185,7 @@ class Registrar:
         x_2d = x
         if self._blend != "covariance":
             x_1d, quadratic_1d = self._settle(extents, x, ROUNDS_1D)
-            gap = float(np.linalg.norm(x_1d[:3] - x_2d[:3]))
+            gap = math.dist(x_1d[:3], x_2d[:3])
             weight = blending.paper_weight(gap) if self._blend == "paper" else 1.0
             both = ((1.0 - weight) * each + weight * other for each, other in zip(quadratic, quadratic_1d, strict=True))
             return (1.0 - weight) * x_2d + weight * x_1d, Quadratic(*both), gap, weight
@@ -196,28 +195,32 @@ class Registrar:
                 quadratic, quadratic_1d = joints.reweight(x), extents.reweight(x)
             total = Quadratic(quadratic.P + quadratic_1d.P, quadratic.g + quadratic_1d.g)
             last, x = x, self._solve(total, x)
-        gap = float(np.linalg.norm(self._solve(quadratic_1d, last)[:3] - x_2d[:3]))
+        gap = math.dist(self._solve(quadratic_1d, last)[:3], x_2d[:3])
         return x, total, gap, blending.information_share(quadratic.P, quadratic_1d.P)
 
     def _set_bounds(self, inputs: Inputs) -> None:
         if self._length is not None:
             mean = self._length / max(length_of(inputs.joints), 1e-9)
             self._mean, self._spread = check_prior(mean, LENGTH_SPREAD * mean)
-        behind = -min(float(inputs.vertices[:, 2].min(initial=0.0)), float(inputs.joints[:, 2].min()))
+        foremost = float(np.minimum.reduce(inputs.joints[:, 2]))
+        if len(inputs.vertices):
+            foremost = min(foremost, float(np.minimum.reduce(inputs.vertices[:, 2])))
         nearest, farthest = self._depth_bounds
         reach = SPREADS * self._spread
-        self._lower[:] = max(nearest, NEAR + behind * (self._mean + reach)), self._mean - reach
-        self._upper[:] = max(farthest, self._lower[0] + NEAR), self._mean + reach
+        nearest = max(nearest, NEAR - foremost * (self._mean + reach))
+        self._depths = nearest, max(farthest, nearest + NEAR)
+        self._scales = self._mean - reach, self._mean + reach
 
     def _clip(self, x: FloatArray) -> FloatArray:
-        x[2:] = np.clip(x[2:], self._lower, self._upper)
+        for k, (least, most) in ((2, self._depths), (3, self._scales)):
+            x[k] = min(max(x[k], least), most)
         return x
 
     def _extent_term(self, inputs: Inputs, focal: FloatArray, centre: FloatArray, hand_px: float) -> ExtentTerm | None:
         if inputs.contour is None or len(inputs.contour) < 3 or len(inputs.vertices) < 3:
             return None
         seen = contour_extents(inputs.contour, inputs.cut, centre)
-        if int(seen.usable.sum()) < MIN_EXTENTS:
+        if np.count_nonzero(seen.usable) < MIN_EXTENTS:
             return None
         vertices = np.ascontiguousarray(inputs.vertices.T)
         return ExtentTerm(vertices, seen, focal, hand_px, roughness(inputs.contour))
@@ -235,8 +238,10 @@ class Registrar:
 
     def _solve(self, term: Quadratic, x: FloatArray) -> FloatArray:
         """Minimise a term around x with the prior: in closed form, or by the solver where that leaves the bounds."""
-        y = np.append(x[:3] * (self._mean / x[3]) - solve(term.P + LITTLE, term.g), self._mean)
-        if self._lower[0] <= y[2] <= self._upper[0]:
+        y = np.empty(4)
+        y[:3] = x[:3] * (self._mean / x[3]) - solve(term.P + LITTLE, term.g)
+        y[3] = self._mean
+        if self._depths[0] <= y[2] <= self._depths[1]:
             return y
         information = self._spread**-2
         rows = np.column_stack([np.eye(3), x[:3] / -x[3]])  # of `offset`, which is linear in t and s
@@ -244,11 +249,16 @@ class Registrar:
         P[3, 3] += information
         q = term.g @ rows
         q[3] -= self._mean * information
-        return self._clip(self._solver.solve(P, q, self._lower, self._upper))
+        lower, upper = np.array([self._depths, self._scales]).T
+        return self._clip(self._solver.solve(P, q, lower, upper))
 
     def _sigma(self, term: Quadratic, x: FloatArray, misfit: float, span: float) -> FloatArray:
         """Return standard deviations of the translation (3,) from the term, the scale and the mesh's own error."""
         common = x[:3] * math.hypot(self._spread / float(x[3]), MESH_ERROR * misfit)
         shift = MESH_SHIFT * misfit * span
-        sigma: FloatArray = np.sqrt(np.diag(inverse(term.P + LITTLE)) + np.square(common) + shift * shift)
+        sigma: FloatArray = np.sqrt(inverse(term.P + LITTLE).diagonal() + np.square(common) + shift * shift)
         return sigma
+
+
+def _on_edge(value: float, bounds: tuple[float, float]) -> bool:
+    return not bounds[0] + EDGE < value < bounds[1] - EDGE

@@ -38,3 +38,11 @@ class Registration:
     """Whether depth or scale lies on its bound: then the position is a limit and no measurement."""
     metric: bool
     """Whether the camera's intrinsics were given. If they were assumed, depth is in arbitrary units."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether the position is a measurement at all: no bound holds it back, and at least four joints agree with it.
+
+        How good it is, `sigma` says.
+        """
+        return not self.bounds_active and int(np.count_nonzero(self.inliers)) >= 4

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .extents import Extents, extremal_points
 from .linalg import solve
-from .problem import Quadratic, extent_rows, joint_rows, offset, place
+from .problem import Placed, Quadratic, extent_rows, joint_rows, offset, place
 from .robust import median, noise_level, robust_weights
 
 __all__ = ["ExtentTerm", "JointTerm", "Term"]
@@ -152,15 +152,16 @@ class ExtentTerm:
         self._usable = None if extents.usable.all() else extents.usable
         self._least, self._expected = LEAST_LEVEL * hand_px, EXPECTED_LEVEL * hand_px
         self._dilation = math.hypot(DILATION * hand_px, JITTER_DILATION * jitter)
+        self.sigma = math.nan
+        """Standard deviation of an extent that no shift explains, mesh errors included, in pixels."""
         self._rows = self._residuals = self._at = vertices
-        self.sigma = self.rms = math.nan
-        """Standard deviation of an extent that no shift explains, mesh errors included, and root mean square of the
-        residuals, robustly weighted; both in pixels."""
+        self._weights = self._squares = extents.values
 
     def linearise(self, x: FloatArray) -> Quadratic:
         """See `Term.linearise`."""
-        chosen = extremal_points(place(self._vertices, x, self._focal).pixels)
-        self._rows, values = extent_rows(place(self._vertices.take(chosen, axis=1), x, self._focal))
+        placed = place(self._vertices, x, self._focal)
+        chosen = extremal_points(placed.pixels)
+        self._rows, values = extent_rows(Placed(*(array.take(chosen, axis=-1) for array in placed)))
         self._at, self._residuals = x, values - self._seen
         return self._weigh(self._residuals)
 
@@ -175,14 +176,14 @@ class ExtentTerm:
         weights = robust_weights(squares, max(self._least, math.sqrt(middle) / NORMAL_MEDIAN), EXTENT_LIMIT)
         if self._usable is not None:
             weights *= self._usable
+        self._weights, self._squares = weights, squares
         weight = float(np.add.reduce(weights))
-        self.rms = math.sqrt(float(weights @ squares) / weight)
 
         # The noise is what the extents do not explain by a shift of their own.
         weighted = rows * weights[:, None]
         P, g = weighted.T @ rows, residuals @ weighted
-        own = residuals - rows @ solve(P + LITTLE, g)
-        self.sigma = noise_level(float(weights @ np.square(own)), weight - UNKNOWNS, self._expected, TRUST)
+        unexplained = float(weights @ squares) - float(g @ solve(P + LITTLE, g))
+        self.sigma = noise_level(max(unexplained, 0.0), weight - UNKNOWNS, self._expected, TRUST)
         variance = self.sigma**2
 
         # All extents share an error, integrated out by a rank-one update.
@@ -191,3 +192,8 @@ class ExtentTerm:
         common = weights @ rows
         share = common / (each / dilation + weight)
         return Quadratic((P - share[:, None] * common) / each, (g - float(weights @ residuals) * share) / each)
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of the residuals, robustly weighted, in pixels."""
+        return math.sqrt(float(self._weights @ self._squares) / float(np.add.reduce(self._weights)))

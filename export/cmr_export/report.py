@@ -7,15 +7,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import numpy_helper, shape_inference
 
 from cmr_runtime.bundle import Bundle
+from cmr_runtime.errors import CmrError
 
 __all__ = ["StageCost", "main", "measure", "table"]
 
@@ -71,13 +74,19 @@ def table(bundle: Bundle) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Print the table of one bundle."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table of one bundle; return 0, or 2 with one line on standard error."""
+    parser = argparse.ArgumentParser(prog="cmr_export.report", description=__doc__.splitlines()[0])
     parser.add_argument("bundle", nargs="?", help="default: the bundle that ships with the package")
     args = parser.parse_args(argv)
-    print(table(Bundle.open(args.bundle) if args.bundle else Bundle.default()))
+    try:
+        text = table(Bundle.open(args.bundle) if args.bundle else Bundle.default())
+    except (CmrError, DecodeError, ValueError, RuntimeError, OSError) as error:  # an InferenceError is a RuntimeError
+        print(f"cmr_export.report: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(text)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

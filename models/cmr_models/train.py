@@ -156,6 +156,9 @@ def main() -> None:
     parser.add_argument("--synth", type=Path, required=True, help="folder of cmr_models.synth.bake")
     parser.add_argument("--photos", type=Path, help="file of cmr_models.real_crops")
     parser.add_argument("--trunk", type=Path, help="file of cmr_models.network.convert_mediapipe")
+    parser.add_argument(
+        "--about", type=Path, help="JSON with licence, licence_text and sources {name: text}, for the bundle to carry"
+    )
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this time; start again to go on")
@@ -163,6 +166,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
 
+    terms_of_use = json.loads(args.about.read_text()) if args.about else {}
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     recipe, mix, config, hand = Recipe(seed=args.seed, steps=args.steps), Mix(), HandNetConfig(), load_hand()
@@ -195,6 +199,7 @@ def main() -> None:
         torch.save({**state, "step": step}, state_path.with_suffix(".tmp"))
         state_path.with_suffix(".tmp").replace(state_path)
         about = {"step": step, "recipe": asdict(recipe), "mix": asdict(mix), "renderings": len(batches.renderings)}
+        about |= terms_of_use
         save_checkpoint(args.out / "model.pt", average, about=json.dumps(about))
 
     began, shown, sums = time.monotonic(), time.monotonic(), {}

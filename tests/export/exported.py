@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from cmr_models.network import HandNet, HandNetConfig, save_checkpoint
 from cmr_runtime.bundle import Bundle
 
 CONFIG = HandNetConfig(mean=(0.4, 0.5, 0.6), std=(0.3, 0.25, 0.2))
+#: What its maker says of the checkpoint.
+ABOUT = {"step": 12, "licence": "MIT", "licence_text": "As you like it.", "sources": {"photos": "our own"}}
 
 
 class Exported(NamedTuple):
@@ -48,6 +51,6 @@ def exported() -> Exported:
     """Export once per test run."""
     folder = Path(tempfile.mkdtemp(prefix="cmr_export_test_"))
     net, checkpoint = lively_net(), folder / "lively.pt"
-    save_checkpoint(checkpoint, net, about='{"step": 12}')
+    save_checkpoint(checkpoint, net, about=json.dumps(ABOUT))
     bundle, differences = export(checkpoint, folder / "hand.cmr")
     return Exported(net, checkpoint, bundle, differences)

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from exported import CONFIG, exported
+from exported import ABOUT, CONFIG, exported
 from onnx import numpy_helper
 
 from cmr_export import bundle as bundle_module
@@ -95,12 +95,27 @@ def test_the_bundle_holds_what_the_runtime_needs():
     assert bundle.root_joint == ROOT_JOINT
     assert bundle.provenance["checkpoint_sha256"] == hashlib.sha256(done.checkpoint.read_bytes()).hexdigest()
     assert bundle.provenance["training_steps"] == "12"
-    assert bundle.licence == "Apache-2.0"
-    assert all(word in bundle.licence_text for word in ("anny", "MediaPipe", "Apache"))
+    assert (bundle.licence, bundle.licence_text) == (ABOUT["licence"], ABOUT["licence_text"])
+    assert bundle.provenance["photos"] == "our own"
     np.testing.assert_array_equal(bundle.topology.template, hand.template)
     np.testing.assert_array_equal(bundle.topology.faces, hand.faces)
     np.testing.assert_array_equal(bundle.topology.joint_regressor, hand.joint_regressor)
     np.testing.assert_array_equal(bundle.topology.joint_parents, JOINT_PARENTS)
+
+
+def test_terms_that_nobody_stated_are_not_invented(tmp_path):
+    content = torch.load(exported().checkpoint, weights_only=True)
+    content["about"] = "{}"
+    torch.save(content, tmp_path / "silent.pt")
+    bundle, _ = export(tmp_path / "silent.pt", tmp_path / "silent.cmr")
+    assert bundle.licence == "not stated"
+    assert "Apache" not in bundle.licence_text
+    assert set(bundle.provenance) == {"checkpoint_sha256", "training_steps"}
+
+
+def test_a_folder_that_does_not_exist_is_named_before_any_work(tmp_path):
+    with pytest.raises(ValueError, match="nowhere"):
+        export(exported().checkpoint, tmp_path / "nowhere" / "hand.cmr")
 
 
 def test_the_runtime_computes_what_the_network_computes():

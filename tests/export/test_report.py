@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report's counts against graphs counted by hand and against PyTorch's own counter."""
 
+import dataclasses
+
 import numpy as np
 import onnx
 import pytest
@@ -100,5 +102,21 @@ def test_table_adds_the_stages_up(capsys):
     assert million[2] == pytest.approx(million[0] + million[1], abs=0.15)
     assert parameters[2] == parameters[0] + parameters[1]
     assert size[2] == size[0] + size[1] == len(bundle.prior) + len(bundle.mesh)
-    report.main([str(exported().checkpoint.parent / "hand.cmr")])
+    assert report.main([str(exported().checkpoint.parent / "hand.cmr")]) == 0
     assert capsys.readouterr().out.rstrip("\n") == table(bundle)
+
+
+def test_a_bad_file_is_one_line(tmp_path, capsys, monkeypatch):
+    good = exported().checkpoint.parent / "hand.cmr"
+    (tmp_path / "text.cmr").write_text("hello")
+    (tmp_path / "cut.cmr").write_bytes(good.read_bytes()[:-5000])
+    for name in ("text.cmr", "cut.cmr", "absent.cmr", "."):
+        assert report.main([str(tmp_path / name)]) == 2
+        output, error = capsys.readouterr()
+        assert output == ""
+        assert error.startswith("cmr_export.report: ")
+        assert error.count("\n") == 1
+    broken = dataclasses.replace(exported().bundle, mesh=b"no graph at all")
+    monkeypatch.setattr(report.Bundle, "open", lambda path: broken)
+    assert report.main([str(good)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,7 @@ from cmr_models.hand import load_hand
 from cmr_models.synth import Backgrounds, Engine, compose
 from cmr_models.synth.bake import CHUNK, DTYPES, bake
 from cmr_models.synth.objects import IN_FRONT
-from cmr_models.synth.sheet import mirror, sheet
+from cmr_models.synth.sheet import main, mirror, sheet
 from cmr_models.synth.surface import Surface, vertex_normals
 
 SIZE, COUNT = 80, 12
@@ -138,3 +139,14 @@ def test_bake_goes_on_where_it_stopped(tmp_path):
 def test_sheet_has_a_cell_per_sample(batch):
     images = compose(batch.rgba, torch.from_numpy(Backgrounds(None, 0).sample(COUNT, SIZE))).numpy()
     assert sheet(batch, images, columns=5).shape == (3 * 2 * SIZE, 5 * 2 * SIZE, 3)
+
+
+def test_the_command_prints_the_sheet_it_wrote_or_fails(tmp_path, capsys):
+    options = ["--count", "2", "--size", "48", "--columns", "2"]
+    main([str(tmp_path / "a.png"), *options])
+    assert capsys.readouterr().out.strip() == str(tmp_path / "a.png")
+    assert cv2.imread(str(tmp_path / "a.png")).shape == (96, 192, 3)
+    for name in ("none/a.png", "a.text"):
+        with pytest.raises(SystemExit, match="cannot be written"):
+            main([str(tmp_path / name), *options])
+    assert capsys.readouterr().out == ""

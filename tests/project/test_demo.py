@@ -59,4 +59,4 @@ def test_the_example_tracks_the_sample() -> None:
     done = subprocess.run([sys.executable, str(ROOT / "examples" / "track_image.py")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "right hand" in done.stdout
-    assert "from the truth" in done.stdout
+    assert "mm in depth" in done.stdout

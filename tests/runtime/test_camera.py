@@ -88,3 +88,21 @@ def test_bad_matrices(matrix: object, word: str) -> None:
 def test_bad_field_of_view(degrees: float) -> None:
     with pytest.raises(CameraError, match="field of view"):
         Camera.from_fov(degrees, 640, 480)
+
+
+@pytest.mark.parametrize("degrees", ["60", None, True, 60j, [60], np.array([60.0])])
+def test_a_field_of_view_is_a_number(degrees: object) -> None:
+    with pytest.raises(CameraError, match="field of view is") as caught:
+        Camera.from_fov(degrees, 640, 480)  # type: ignore[arg-type]
+    assert repr(degrees) in str(caught.value)
+
+
+@pytest.mark.parametrize("degrees", [60, np.float32(60), np.float64(60), np.int64(60)])
+def test_a_field_of_view_of_any_number_type(degrees: float) -> None:
+    assert Camera.from_fov(degrees, 640, 480) == Camera.from_fov(60.0, 640, 480)
+
+
+@pytest.mark.parametrize(("width", "height", "word"), [("640", 480, "width is '640'"), (640, None, "height is None")])
+def test_a_size_with_a_field_of_view_is_whole_numbers(width: object, height: object, word: str) -> None:
+    with pytest.raises(CameraError, match=word):
+        Camera.from_fov(60, width, height)  # type: ignore[arg-type]

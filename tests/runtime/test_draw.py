@@ -56,6 +56,12 @@ def test_wild_values_do_not_break_drawing(hand: Hand) -> None:
     assert draw_hands(IMAGE, [wild]).shape == IMAGE.shape
 
 
+def test_a_hand_without_a_contour_is_drawn_without_it(hand: Hand) -> None:
+    lone = dataclasses.replace(hand, silhouette=np.empty((0, 2), np.float32))
+    np.testing.assert_array_equal(draw_hands(IMAGE, [lone]), draw_hands(IMAGE, [hand], contour=False))
+    assert (draw_hands(IMAGE, [lone]) != draw_hands(IMAGE, [hand])).any()
+
+
 def test_zoom_and_sheet(hand: Hand) -> None:
     assert draw_hands(IMAGE, [hand], zoom=2).shape == (480, 640, 3)
     sheet = contact_sheet([IMAGE, np.full((50, 50, 3), 255, np.uint8), IMAGE], columns=2, cell=100)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from disc_bundle import draw_disc
 
-from cmr_runtime import Camera
+from cmr_runtime import Camera, evaluate
 from cmr_runtime.evaluate import main
 from cmr_runtime.image_io import read_image, write_image
 from cmr_runtime.tracker import HandMeshTracker
@@ -70,9 +70,35 @@ def test_table_and_sheet(folder: Path, bundle_path: Path, capsys: pytest.Capture
     sheet = folder / "sheet.png"
     assert main(["joints3d", str(folder), "--model", str(bundle_path), "--limit", "2", "--sheet", str(sheet)]) == 0
     out = capsys.readouterr().out
+    assert "MediaPipe" not in out
+    assert read_image(sheet).shape[2] == 3
+
+
+def test_peers_stand_beside_the_very_photos_they_were_measured_on(
+    folder: Path, bundle_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "_PEERS_PHOTOS", evaluate._fingerprint(evaluate.read_samples(folder)))
+    entries = json.loads((folder / "annotations.json").read_text())
+    (folder / "annotations.json").write_text(json.dumps(entries[::-1]))
+    command = ["joints3d", str(folder), "--model", str(bundle_path)]
+    assert main(command) == 0
+    out = capsys.readouterr().out
     assert "MediaPipe full" in out
     assert "9.9" in out
-    assert read_image(sheet).shape[2] == 3
+    assert main([*command, "--limit", "3"]) == 0
+    entries[0]["joints_camera_m"][0][0] += 0.01
+    (folder / "annotations.json").write_text(json.dumps(entries))
+    assert main(command) == 0
+    assert "MediaPipe" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [[], ["joints3d"], ["sheet"]])
+def test_help_documents_the_annotations(command: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    lines = capsys.readouterr().out.splitlines()[-2:]
+    assert "joints_camera_m" in lines[0]
+    assert "metres" in lines[1]
 
 
 def test_sheet_of_photos_without_joints(folder: Path, bundle_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -93,6 +119,11 @@ def test_errors_are_one_line(tmp_path: Path, bundle_path: Path, capsys: pytest.C
     assert main(["joints3d", str(tmp_path), "--model", str(bundle_path)]) == 2
     (tmp_path / "annotations.json").write_text("[")
     assert main(["joints3d", str(tmp_path), "--model", str(bundle_path)]) == 2
+    (tmp_path / "annotations.json").write_text("[]")
+    assert main(["joints3d", str(tmp_path), "--model", str(bundle_path)]) == 2
+    assert main(["sheet", str(tmp_path), "--model", str(bundle_path), "--out", str(tmp_path / "s.png")]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 5
+    assert "lists no photo" in lines[3]
+    assert "lists no photo" in lines[4]
     assert "entry 0" in lines[1]

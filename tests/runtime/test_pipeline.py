@@ -34,7 +34,8 @@ def test_without_a_silhouette(pipeline: Pipeline) -> None:
     image = draw_disc(320, 240, 150, 120, 40)
     view = _view(pipeline, image, silhouette=np.zeros((16, 16), np.float32))
     hand = pipeline.hand(image, view, CAMERA, True)
-    assert hand.silhouette is None
+    assert hand.silhouette.shape == (0, 2)
+    assert hand.silhouette.dtype == np.float32
     assert np.isnan(hand.registration.residual_1d)
 
 

@@ -8,7 +8,7 @@ import pytest
 import trimesh
 from disc_bundle import draw_disc
 
-from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker, StageTimes
+from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker, InputError, StageTimes
 
 IMAGE = draw_disc(320, 240, 150, 120, 40, "left")
 
@@ -32,10 +32,13 @@ def test_types(hand: Hand) -> None:
 
 
 def test_record_is_plain_json(hand: Hand) -> None:
-    lone = dataclasses.replace(hand, silhouette=None, registration=dataclasses.replace(hand.registration, gap=np.nan))
+    nothing = np.empty((0, 2), np.float32)
+    lone = dataclasses.replace(
+        hand, silhouette=nothing, registration=dataclasses.replace(hand.registration, gap=np.nan)
+    )
     record = json.loads(json.dumps(lone.to_dict(), allow_nan=False))
     assert record["handedness"] == "left"
-    assert record["silhouette_px"] is None
+    assert record["silhouette_px"] == []
     assert record["registration"]["gap"] is None
     assert record["registration"]["inliers"] == [True] * 21
     assert "vertices_m" not in record
@@ -53,3 +56,8 @@ def test_drawing_and_mesh_file(hand: Hand, tmp_path: Path) -> None:
     mesh = trimesh.load(tmp_path / "a.ply", process=False)
     assert mesh.volume > 0
     np.testing.assert_array_equal(mesh.vertices.astype(np.float32), hand.vertices)
+    hand.to_mesh(str(tmp_path / "b.PLY"))
+    for name in ("a.obj", "a", "a.ply.gz"):
+        with pytest.raises(InputError, match=r"suffix .*\.ply"):
+            hand.to_mesh(tmp_path / name)
+        assert not (tmp_path / name).exists()

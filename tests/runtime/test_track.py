@@ -65,6 +65,76 @@ def test_images_and_folders(tmp_path: Path, bundle_path: Path, capsys: pytest.Ca
     assert "registration" in printed
 
 
+def test_a_bad_input_among_several_does_not_end_the_run(
+    tmp_path: Path, bundle_path: Path, video: Path, capfd: pytest.CaptureFixture
+) -> None:
+    write_image(tmp_path / "a.png", _frame(0))
+    for name in ("bad.png", "bad.mp4"):
+        (tmp_path / name).write_text("hello")
+    names = ["none.png", "bad.png", "bad.mp4", "a.png", video.name]
+    out = tmp_path / "out"
+    assert main([*(str(tmp_path / n) for n in names), "--out", str(out), "--model", str(bundle_path)]) == 2
+    assert [Path(line["source"]).name for line in _lines(out)] == ["a.png"] + [video.name] * 8
+    printed, errors = capfd.readouterr()
+    assert "9 of 9" in printed
+    errors = [line for line in errors.splitlines() if line.startswith("cmr-track: ")]
+    assert len(errors) == 3
+    assert all(name in line for name, line in zip(names, errors, strict=False))
+    # Wrong options end the run at once; where nothing is left, nothing is written.
+    assert main([*(str(tmp_path / n) for n in names[3:]), "--out", str(out), "--num-hands", "0"]) == 2
+    assert main(["none.png", "none.jpg", "--out", str(tmp_path / "other")]) == 2
+    assert not (tmp_path / "other").exists()
+    assert capfd.readouterr().err.count("num_hands") == 1
+
+
+def test_images_share_a_tracker_and_first_calls_are_not_timed(
+    tmp_path: Path, bundle_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    made, closed, calls = [], [], []
+    init, close, track = HandMeshTracker.__init__, HandMeshTracker.close, HandMeshTracker.track
+    monkeypatch.setattr(HandMeshTracker, "__init__", lambda self, *a, **k: made.append(a[1]) or init(self, *a, **k))
+    monkeypatch.setattr(HandMeshTracker, "close", lambda self: closed.append(self.mode) or close(self))
+    monkeypatch.setattr(HandMeshTracker, "track", lambda self, *a: calls.append(self.mode) or track(self, *a))
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / name, _frame(0))
+    inputs = [str(tmp_path / "a.png"), str(video), str(tmp_path / "b.png")]
+    out = tmp_path / "out"
+    assert main([*inputs, "--out", str(out), "--model", str(bundle_path), "--max-frames", "3"]) == 0
+    assert made == ["image", "video"]
+    assert sorted(closed) == ["image", "video"]
+    assert calls == ["image"] * 2 + ["video"] * 4 + ["image"]
+    assert [line["frame"] for line in _lines(out)] == [None, 0, 1, 2, None]
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("frame, with search")]
+    assert row.split()[-1] == "5"
+
+
+def test_the_first_frame_is_tracked_as_if_it_came_once(tmp_path: Path, bundle_path: Path, video: Path) -> None:
+    out = tmp_path / "out"
+    assert main([str(video), "--out", str(out), "--model", str(bundle_path), "--max-frames", "4"]) == 0
+    capture, rows = cv2.VideoCapture(str(video)), []
+    with HandMeshTracker(bundle_path) as tracker:
+        for number in range(4):
+            rgb = cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB)
+            rows += [hand.to_dict()["joints_m"] for hand in tracker.track(rgb, None, number / 25)]
+    assert [hand["joints_m"] for line in _lines(out) for hand in line["hands"]] == rows
+
+
+@pytest.mark.parametrize(("option", "metric"), [([], False), (["--fov", "60"], True), (["--camera", "9,9,8,6"], True)])
+def test_without_a_camera_the_report_says_that_depth_is_not_metric(
+    tmp_path: Path, bundle_path: Path, option: list[str], metric: bool, capsys: pytest.CaptureFixture
+) -> None:
+    write_image(tmp_path / "a.png", np.zeros((60, 80, 3), np.uint8))
+    assert main([str(tmp_path / "a.png"), "--out", str(tmp_path), "--model", str(bundle_path), *option]) == 0
+    assert ("depth is not metric" in capsys.readouterr().out.splitlines()[-1]) is not metric
+
+
+def test_help_tells_what_is_assumed(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "known horizontal field of view; without it and --camera, 60 is assumed and depth is not metric" in told
+
+
 def test_video(tmp_path: Path, bundle_path: Path, video: Path) -> None:
     out = tmp_path / "out"
     arguments = [str(video), "--out", str(out), "--model", str(bundle_path), "--max-frames", "5", "--meshes"]
@@ -84,7 +154,7 @@ def test_interruption_leaves_whole_files(
 
     def interrupted(self, *arguments):
         calls.append(1)
-        if len(calls) == 4:
+        if len(calls) == 5:  # the first is not timed
             raise KeyboardInterrupt
         return track(self, *arguments)
 

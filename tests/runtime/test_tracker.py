@@ -97,13 +97,30 @@ def test_a_followed_hand_changes_sides_only_after_several_frames(bundle: Bundle)
     right, left = (draw_disc(W, HEIGHT, 150, 120, 45, side) for side in ("right", "left"))
     with HandMeshTracker(bundle) as tracker:
         assert tracker.track(right)[0].handedness == "right"
-        for _ in range(tracker.SIDE_PATIENCE - 1):
-            assert tracker.track(left)[0].handedness == "right"
+        assert tracker.track(right)[0].handedness == "right"  # now its side is settled
+        assert tracker.track(left)[0].handedness == "right"
         assert tracker.track(right)[0].handedness == "right"  # the count begins again
-        for _ in range(tracker.SIDE_PATIENCE - 1):
-            tracker.track(left)
-        assert tracker.track(left)[0].handedness == "left"
-        assert tracker.track(left)[0].handedness == "left"
+        sides = [tracker.track(left)[0].handedness for _ in range(4)]
+    assert sides[0] == "right"
+    assert sides[-1] == "left"
+
+
+@pytest.mark.parametrize("scale", [1.05, (1.05, -1), (0, 0.1), "ab", (1, 2, 3), (float("nan"), 0.1)])
+def test_a_hand_scale_that_is_none_is_refused_by_name(bundle: Bundle, scale: object) -> None:
+    with pytest.raises(InputError, match="hand_scale"):
+        HandMeshTracker(bundle, hand_scale=scale)
+
+
+@pytest.mark.parametrize("rois", [5, (0, 0, 100, 100), np.array([0, 0, 100, 100])])
+def test_one_box_that_is_no_list_is_refused(bundle: Bundle, rois: object) -> None:
+    with HandMeshTracker(bundle) as tracker, pytest.raises(InputError, match="list of boxes"):
+        tracker.track(draw_disc(W, HEIGHT, 150, 120, 45), rois=rois)
+
+
+def test_numbers_of_numpy_are_taken_and_words_refused(bundle: Bundle) -> None:
+    HandMeshTracker(bundle, num_hands=np.int64(2), min_presence=np.float32(0.5)).close()
+    with pytest.raises(InputError, match="min_presence"):
+        HandMeshTracker(bundle, min_presence="a")
 
 
 def test_a_box_that_fits_is_kept_and_one_that_does_not_is_drawn_again(bundle: Bundle) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -78,7 +79,7 @@ def sheet(batch: Batch, images: np.ndarray, columns: int, labels: bool = True) -
     return np.concatenate([np.concatenate(cells[k : k + columns], 1) for k in range(0, len(cells), columns)])
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("out", type=Path)
@@ -88,12 +89,18 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=8)
     parser.add_argument("--backgrounds", type=Path, help="npz with bg_jpeg and bg_offsets")
     parser.add_argument("--plain", action="store_true", help="draw no labels")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     batch = Engine(load_hand(), args.size, seed=args.seed).render(args.count)
     back = torch.from_numpy(Backgrounds(args.backgrounds, args.seed).sample(args.count, args.size))
     images = degrade(Rng(args.seed, 1), compose(batch.rgba, back))
     drawn = sheet(batch, images.numpy(), args.columns, not args.plain)
-    cv2.imwrite(str(args.out), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+    try:
+        done = cv2.imwrite(str(args.out), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+    except cv2.error:  # a suffix that it does not know
+        done = False
+    if not done:
+        raise SystemExit(f"{args.out} cannot be written: give a name in .png or .jpg in a folder that is there")
+    print(args.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a caller gives the tracker, checked: each message names the argument, its value, and what to give instead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputError
+from .roi import Roi
+
+__all__ = ["check_boxes", "check_image", "check_probability", "check_scale", "check_whole"]
+
+#: Longest side of an image, pixels: OpenCV's sampler takes no more.
+MAX_SIDE = 32766
+
+
+def check_whole(name: str, value: Any, least: int, most: int) -> int:
+    """Return a whole number within its limits."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= most:
+        raise InputError(f"{name} is {value!r}; give a whole number from {least} to {most}")
+    return int(value)
+
+
+def check_probability(name: str, value: Any) -> float:
+    """Return a number from 0 to 1."""
+    if not isinstance(value, Real) or not 0.0 <= float(value) <= 1.0:
+        raise InputError(f"{name} is {value!r}; give a probability from 0 to 1")
+    return float(value)
+
+
+def check_scale(hand_scale: Any) -> tuple[float, float]:
+    """Return mean and standard deviation of the hand's size."""
+    try:
+        mean, spread = (float(value) for value in hand_scale)
+    except (TypeError, ValueError):
+        mean = spread = math.nan
+    if not (0.0 < mean < math.inf and 0.0 <= spread < math.inf):
+        raise InputError(
+            f"hand_scale is {hand_scale!r}; give mean and standard deviation of the hand's size as a multiple of the "
+            "network's, for instance (1.0, 0.08)"
+        )
+    return mean, spread
+
+
+def check_boxes(rois: Any) -> list[Roi]:
+    """Return the caller's boxes as regions."""
+    if not isinstance(rois, Sequence | np.ndarray) or any(isinstance(box, Real) for box in rois):
+        raise InputError(f"rois is {rois!r}; give a list of boxes, [(x0, y0, x1, y1), ...]")
+    return [Roi.from_box(box) for box in rois]
+
+
+def check_image(rgb: Any) -> npt.NDArray[np.uint8]:
+    """Return the image as a contiguous array."""
+    if not isinstance(rgb, np.ndarray):
+        raise InputError(f"image is a {type(rgb).__name__}; give a NumPy array (H, W, 3) of uint8, RGB")
+    if rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise InputError(f"image has shape {rgb.shape}; give (H, W, 3), RGB without alpha (cv2.cvtColor converts)")
+    if rgb.dtype != np.uint8:
+        raise InputError(f"image is {rgb.dtype}; give uint8, 0 to 255")
+    if 0 in rgb.shape:
+        raise InputError(f"image of shape {rgb.shape} is empty; was the file or the camera read?")
+    if max(rgb.shape[:2]) > MAX_SIDE:
+        raise InputError(f"image of shape {rgb.shape} is too large; its sides may have {MAX_SIDE} pixels")
+    return np.ascontiguousarray(rgb)

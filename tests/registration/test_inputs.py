@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from registration_scenes import scene
+
+from cmr_runtime.camera import Camera
+from cmr_runtime.errors import CameraError, InputError
+from cmr_runtime.registration import Registrar, register
+
+KNOWN = (1.0, 0.0)
+
+
+def test_refused_inputs():
+    s = scene(0)
+    bad = s.keypoints.copy()
+    bad[3, 0] = np.nan
+    cases = {
+        "keypoints holds NaN": replace(s, keypoints=bad),
+        "expected 4 or more": replace(s, scores=np.full(21, 0.05)),
+        "do not agree": replace(s, scores=np.ones(20)),
+        "millimetres": replace(s, joints=1000 * s.joints, vertices=1000 * s.vertices),
+        "vertices has shape": replace(s, vertices=s.vertices[:, :2]),
+        "scores reaches": replace(s, scores=np.full(21, 7.0)),
+        "joints span": replace(s, joints=np.zeros((21, 3))),
+        "silhouette holds": replace(s, silhouette=np.full((9, 2), np.inf)),
+        "camera has focal lengths": replace(s, camera=Camera(1e160, 500, 320, 240, 640, 480)),
+        "no array of numbers": replace(s, keypoints=[["a", "b"]] * 21),
+    }
+    for message, case in cases.items():
+        with pytest.raises(InputError, match=message):
+            register(*case.arguments())
+    with pytest.raises(InputError, match="cut is"):
+        register(*s.arguments(), cut=np.zeros(3, dtype=bool))
+    with pytest.raises(InputError, match="without a silhouette"):
+        register(*s.without_silhouette().arguments(), cut=np.zeros(3, dtype=bool))
+
+
+@pytest.mark.parametrize("prior", [(0.0, 0.1), (1.0, -0.1), (1.0, 0.5), (np.nan, 0.1), (1.0, np.inf)])
+def test_refused_priors(prior):
+    with pytest.raises(InputError, match="scale_prior"):
+        Registrar(prior)
+
+
+def test_refused_options():
+    with pytest.raises(InputError, match="blend"):
+        Registrar(blend="mean")
+    with pytest.raises(InputError, match="depth_bounds"):
+        Registrar(depth_bounds=(1.0, 0.5))
+
+
+def test_any_finite_input_gives_a_finite_result_or_a_clear_error():
+    rng = np.random.default_rng(0)
+    registrar = Registrar()
+    s = scene(0)
+    for _ in range(300):
+        keypoints = rng.choice([1e-3, 1.0, 100.0, 1e6]) * rng.uniform(-1, 1, size=(21, 2))
+        joints = rng.choice([0.0, 1e-3, 0.1, 1.0]) * rng.uniform(-1, 1, size=(21, 3))
+        contour = rng.choice([0.0, 1.0, 300.0, 1e6]) * rng.uniform(-1, 1, size=(rng.integers(0, 30), 2))
+        focal = rng.choice([1e-3, 1.0, 500.0, 1e7])
+        case = replace(
+            s,
+            joints=joints,
+            keypoints=keypoints,
+            scores=rng.uniform(size=21),
+            silhouette=contour,
+            camera=Camera(focal, focal, 320, 240, 640, 480),
+        )
+        try:
+            result = registrar(*case.arguments(), cut=rng.uniform(size=len(contour)) < 0.3)
+        except InputError:
+            continue
+        assert np.isfinite(result.translation).all()
+        assert np.isfinite(result.sigma).all()
+        assert result.translation[2] >= 0.05 - 1e-9
+
+
+def wild(rng, s):
+    """Arguments of which any may be nonsense."""
+
+    def spoil(array):
+        array = array.copy()
+        kind = rng.integers(12)
+        if kind == 0:
+            array[rng.integers(len(array))] = rng.choice([np.nan, np.inf, -np.inf])
+        elif kind == 1:
+            array *= rng.choice([0.0, 1e-12, 1e-3, -1.0, 10.0, 1e3, 1e12, 1e300])
+        elif kind == 2:
+            array = array[: rng.integers(len(array))]
+        elif kind == 3:
+            array[:] = array[0]
+        elif kind == 4:
+            array += rng.normal(size=array.shape) * rng.choice([1e-3, 1.0, 1e3])
+        return array
+
+    contour = spoil(s.silhouette)
+    focal, centre = rng.choice([1e-3, 1.0, 500.0, 500.0, 500.0, 1e7]), rng.choice([0.0, 320.0, 320.0, -1e7])
+    return (
+        spoil(s.vertices),
+        spoil(s.joints),
+        spoil(s.keypoints),
+        spoil(s.scores),
+        None if rng.integers(4) == 0 else contour,
+        Camera(focal, focal, centre, 240, 640, 480),
+    ), (rng.uniform(size=len(contour)) < rng.choice([0.0, 0.3, 1.0]) if rng.integers(2) else None)
+
+
+@pytest.mark.parametrize("count", [2_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_any_call_ends_in_a_finite_result_or_a_clear_error(count):
+    rng = np.random.default_rng(count)
+    registrars = [Registrar(), Registrar(KNOWN), Registrar(blend="paper"), Registrar(hand_length=0.19)]
+    scenes = [scene(k, noise=2) for k in range(8)]
+    refused = 0
+    for k in range(count):
+        arguments, cut = wild(rng, scenes[k % 8])
+        try:
+            result = registrars[k % 4](*arguments, cut=cut)
+        except InputError:
+            refused += 1
+            continue
+        assert np.isfinite(result.translation).all()
+        assert np.isfinite(result.sigma).all()
+        assert (result.sigma > 0).all()
+        assert result.translation[2] >= 0.05 - 1e-9
+        assert 0.0 <= result.weight_1d <= 1.0
+        vertices, joints = arguments[:2]
+        assert (result.scale * np.concatenate([vertices, joints]) + result.translation)[:, 2].min() > 0
+    assert 0.2 * count < refused < 0.9 * count
+
+
+def test_cameras_without_an_image_are_refused():
+    for matrix in (np.zeros((3, 3)), np.diag([500.0, 0.0, 1.0]), np.full((3, 3), np.nan)):
+        with pytest.raises(CameraError):
+            Camera.from_matrix(matrix, 640, 480)
