@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from .bundle import Bundle, write_bundle
 from .camera import Camera
 from .errors import BundleError, CameraError, CmrError, InputError
-from .registration import Registrar, Registration, register
+from .registration import Registrar, Registration, register, scale_from_depths
 from .results import Hand, StageTimes
 from .roi import Roi
 from .topology import Topology
@@ -33,5 +33,6 @@ __all__ = [
     "Topology",
     "__version__",
     "register",
+    "scale_from_depths",
     "write_bundle",
 ]

@@ -52,6 +52,8 @@ class Pipeline:
         Mean and standard deviation of the hand's size as a multiple of the network's.
     solver : str
         Of the registration.
+    hand_length : float or None
+        Known length of the hand, metres; see `Registrar`.
 
     Attributes
     ----------
@@ -61,12 +63,19 @@ class Pipeline:
         Triangles by side, (F, 3) int32, counter-clockwise seen from outside.
     """
 
-    def __init__(self, bundle: Bundle, threads: int, hand_scale: tuple[float, float], solver: str) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int,
+        hand_scale: tuple[float, float],
+        solver: str,
+        hand_length: float | None = None,
+    ) -> None:
         prior = PriorStage(bundle, threads)
         self.viewer = Viewer(prior)
         self._bundle, self._size = bundle, prior.size
         self._mesh = MeshStage(bundle, prior, threads)
-        self._registrar = Registrar(hand_scale, solver)
+        self._registrar = Registrar(hand_scale, solver, hand_length=hand_length)
         self._regressor = bundle.topology.joint_regressor.astype(np.float64)
         right = bundle.topology.faces
         left = np.ascontiguousarray(right[:, ::-1])

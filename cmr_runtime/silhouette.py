@@ -10,7 +10,7 @@ import numpy.typing as npt
 __all__ = ["contour", "cut"]
 
 #: The map is enlarged by this factor before its contour is traced.
-_ENLARGE = 4
+_ENLARGE = 2
 #: A hand covers at least this share of its crop; less is noise.
 _SMALLEST = 0.005
 
@@ -43,14 +43,15 @@ def contour(probability: npt.NDArray[np.floating], S: int, threshold: float = 0.
         return None
 
     # The traced pixels lie just inside; one Newton step along the gradient moves them onto the level itself.
-    padded = cv2.copyMakeBorder(fine, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
-    x, y = points[:, 0] + 1, points[:, 1] + 1
-    gradient = 0.5 * np.stack([padded[y, x + 1] - padded[y, x - 1], padded[y + 1, x] - padded[y - 1, x]], axis=1)
-    excess = padded[y, x] - threshold
-    step = gradient * (excess / np.maximum((gradient**2).sum(axis=1), 1e-8))[:, None]
-    step /= np.maximum(1.0, np.linalg.norm(step, axis=1, keepdims=True))
-    at_border = (points == 0) | (points == side - 1)
-    exact = points - np.where(at_border, 0.0, step)
+    padded = cv2.copyMakeBorder(fine, 1, 1, 1, 1, cv2.BORDER_REPLICATE).ravel()
+    row = side + 2
+    at = points[:, 1] * row + points[:, 0] + (row + 1)
+    gradient = 0.5 * np.stack([padded[at + 1] - padded[at - 1], padded[at + row] - padded[at - row]])
+    squared = np.maximum(np.square(gradient).sum(axis=0), 1e-8)
+    # At most one pixel far.
+    factor = (padded[at] - threshold) / np.maximum(squared, np.abs(padded[at] - threshold) * np.sqrt(squared))
+    inside = (points > 0) & (points < side - 1)
+    exact = points - inside * (gradient * factor).T
     outline: npt.NDArray[np.float32] = ((exact + 0.5) * (S / side) - 0.5).astype(np.float32)
     return outline
 
@@ -80,5 +81,6 @@ def cut(
     """
     flags = np.zeros(len(points_crop), dtype=np.bool_)
     for points, far in ((points_crop, np.array([S, S])), (points_image, np.array([width, height]))):
-        flags |= ((points < margin - 0.5) | (points > far - 0.5 - margin)).any(axis=1)
+        beyond = (points < margin - 0.5) | (points > far - 0.5 - margin)
+        flags |= beyond[:, 0] | beyond[:, 1]
     return flags

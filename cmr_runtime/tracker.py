@@ -66,6 +66,9 @@ class HandMeshTracker:
     refine : int
         Rounds in which a caller's box may be drawn again, upright and around the keypoints seen in it, where the hand
         lies askew or the box fits it badly; 0 keeps every box as it is.
+    hand_length : float or None
+        Length of the hand where it is known, metres, from the crease of the wrist to the tip of the middle finger. It
+        takes the place of `hand_scale`, and makes depth several times surer.
 
     Raises
     ------
@@ -104,6 +107,7 @@ class HandMeshTracker:
         hand_scale: tuple[float, float] = (1.0, 0.08),
         solver: str = "osqp",
         refine: int = 2,
+        hand_length: float | None = None,
     ) -> None:
         if mode not in ("image", "video", "live"):
             raise InputError(f"mode is {mode!r}; give 'image', 'video' or 'live'")
@@ -116,7 +120,7 @@ class HandMeshTracker:
             bundle = Bundle.open(bundle)
         self.bundle = bundle
         self.mode = mode
-        self._pipeline: Pipeline | None = Pipeline(bundle, threads, check_scale(hand_scale), solver)
+        self._pipeline: Pipeline | None = Pipeline(bundle, threads, check_scale(hand_scale), solver, hand_length)
         self._search = Search(self._min_presence, self.TRACK_SCALE)
         self._tracks: list[_Track] = []
         self._timestamp = -math.inf

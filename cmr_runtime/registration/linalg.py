@@ -18,8 +18,8 @@ FloatArray = npt.NDArray[np.float64]
 
 
 @cache
-def _lapack() -> ModuleType:
-    """Import SciPy's LAPACK at the first solve: it would double the time in which the package loads."""
+def load() -> ModuleType:
+    """Import SciPy's LAPACK when a registrar is made: it would double the time in which the package loads."""
     from scipy.linalg import lapack
 
     module: ModuleType = lapack
@@ -28,7 +28,7 @@ def _lapack() -> ModuleType:
 
 def solve(P: FloatArray, b: FloatArray) -> FloatArray:
     """Return x with P x = b; raise `numpy.linalg.LinAlgError` where P is not positive definite."""
-    _, x, failed = _lapack().dposv(P, b)
+    _, x, failed = load().dposv(P, b)
     if failed:
         raise np.linalg.LinAlgError("not positive definite")
     solution: FloatArray = x
@@ -37,7 +37,7 @@ def solve(P: FloatArray, b: FloatArray) -> FloatArray:
 
 def cholesky(P: FloatArray) -> FloatArray:
     """Return L, lower triangular, with P = L Lᵀ; raise `numpy.linalg.LinAlgError` as `solve` does."""
-    factor, failed = _lapack().dpotrf(P, lower=1, clean=1)
+    factor, failed = load().dpotrf(P, lower=1, clean=1)
     if failed:
         raise np.linalg.LinAlgError("not positive definite")
     result: FloatArray = factor
@@ -46,7 +46,7 @@ def cholesky(P: FloatArray) -> FloatArray:
 
 def inverse_factor(P: FloatArray) -> FloatArray:
     """Return L⁻¹ with P = L Lᵀ, lower triangular; raise `numpy.linalg.LinAlgError` as `solve` does."""
-    factor, failed = _lapack().dtrtri(cholesky(P), lower=1)
+    factor, failed = load().dtrtri(cholesky(P), lower=1)
     if failed:
         raise np.linalg.LinAlgError("not positive definite")
     result: FloatArray = factor

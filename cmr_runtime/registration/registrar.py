@@ -25,7 +25,7 @@ from ..errors import InputError
 from . import blend as blending
 from .checks import Inputs, check_camera, check_inputs, check_prior
 from .extents import contour_extents, roughness
-from .linalg import inverse, solve
+from .linalg import inverse, load, solve
 from .problem import Quadratic, offset, starting_point
 from .result import Registration
 from .scale import LENGTH_SPREAD
@@ -119,6 +119,7 @@ class Registrar:
         self._blend = blend
         self._depth_bounds = (nearest, farthest)
         self._solver: Solver = make_solver(solver)
+        load()  # not in the first frame
         self._depths = self._scales = (0.0, 0.0)
 
     def __call__(

@@ -223,3 +223,15 @@ def test_opens_paths(bundle_path: Path, tmp_path: Path, topology: Topology) -> N
         np.testing.assert_array_equal(tracker.faces, topology.faces)
     with pytest.raises(BundleError):
         HandMeshTracker(tmp_path / "none.cmr")
+
+
+def test_a_longer_hand_is_farther_away(bundle: Bundle) -> None:
+    image = draw_disc(W, HEIGHT, 150, 120, 40)
+    depths = []
+    for length in (0.1, 0.2):
+        with HandMeshTracker(bundle, mode="image", hand_length=length) as tracker:
+            (hand,) = tracker.track(image, CAMERA, rois=[BOX])
+        depths.append(hand.translation[2])
+    assert depths[1] == pytest.approx(2 * depths[0], rel=1e-3)
+    with pytest.raises(InputError, match="hand_length"):
+        HandMeshTracker(bundle, hand_length=19)
