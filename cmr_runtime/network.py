@@ -165,6 +165,9 @@ def _session(graph: bytes, name: str, source: str, threads: int) -> ort.Inferenc
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # The stages take turns: a worker of one that spins would hold the core that the other needs (measured with two
+    # threads on two cores: 8.2 ms a frame with, 5.4 ms without).
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
