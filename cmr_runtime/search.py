@@ -103,7 +103,7 @@ class Search:
         found: list[View] = []
         tries = (count + 1) if budget is not None else 4 * count
         for view in likely:
-            box = self._box(view)
+            box = view.closer(self._scale)
             if tries == 0 or len(found) == count:
                 break
             if any(box.overlap(other) > SAME for other in taken):
@@ -115,15 +115,12 @@ class Search:
                 taken.append(tight.roi)
         return sorted(found, key=lambda v: -v.presence)
 
-    def _box(self, view: View) -> Roi:
-        return Roi.upright(view.keypoints, self._scale, view.roi.angle, view.roi.mirrored)
-
     def _tighten(self, viewer: Viewer, image: npt.NDArray[np.uint8], view: View) -> View | None:
         for _ in range(ROUNDS):
-            view = viewer.sided(image, self._box(view), self._min_presence)
+            view = viewer.sided(image, view.closer(self._scale), self._min_presence)
             if not view.presence >= 0.5 * self._min_presence:
                 return None
-        settled = view.roi.overlap(self._box(view)) >= SETTLED
+        settled = view.roi.overlap(view.closer(self._scale)) >= SETTLED
         clear = view.presence >= self._min_presence and view.clarity >= CLEAR
         return view if settled and clear else None
 

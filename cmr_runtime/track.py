@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .bundle import Bundle
+from .camera import Camera
 from .draw import draw_hands
 from .errors import CmrError, InputError
 from .image_io import IMAGE_SUFFIXES, parse_camera, read_image, write_image
@@ -53,6 +54,7 @@ class _Command:
         self._hands: list[Hand] = []
         self._frame_ms: list[float] = []
         self._found = 0
+        self._cameras: dict[tuple[int, int], Camera | None] = {}
         self._failed = 0
         self._warm: set[HandMeshTracker] = set()
 
@@ -132,8 +134,14 @@ class _Command:
             if writer is not None:
                 writer.release()
 
+    def _camera(self, width: int, height: int) -> Camera | None:
+        """Camera of images of a size; a camera file is read once, not for each frame."""
+        if (width, height) not in self._cameras:
+            self._cameras[width, height] = parse_camera(self._options.camera, self._options.fov, width, height)
+        return self._cameras[width, height]
+
     def _track(self, tracker: HandMeshTracker, image: _Image, seconds: float | None) -> list[Hand]:
-        camera = parse_camera(self._options.camera, self._options.fov, image.shape[1], image.shape[0])
+        camera = self._camera(image.shape[1], image.shape[0])
         if tracker not in self._warm:
             # The first call of a network allocates and plans: a frame that is not timed takes these costs.
             tracker.track(image, camera)

@@ -231,7 +231,7 @@ class HandMeshTracker:
         for _ in range(self._refine):
             if not view.presence >= self._min_presence:
                 break
-            better = Roi.upright(view.keypoints, self.TRACK_SCALE, view.roi.angle, view.roi.mirrored)
+            better = view.closer(self.TRACK_SCALE)
             turn = math.remainder(better.angle - view.roi.angle, 2 * math.pi)
             if abs(turn) < self.ASKEW and better.overlap(view.roi) > SAME:
                 break

@@ -58,6 +58,10 @@ class View:
         """Joints, (21, 2), as the prior's heat maps have them, pixels of the image."""
         return self.roi.to_image(self._decoded[0], self.size)
 
+    def closer(self, scale: float) -> Roi:
+        """Return the region drawn again around what is seen in it, upright; `scale` as for `Roi.upright`."""
+        return Roi.upright(self.keypoints, scale, self.roi.angle, self.roi.mirrored)
+
     @property
     def clarity(self) -> float:
         """Mean height of the joints' peaks, 0 to 1: what only resembles a hand has no clear joints."""

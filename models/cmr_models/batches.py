@@ -19,11 +19,9 @@ from .photos.jpeg import decode
 from .synth.background import Backgrounds
 from .synth.camera_noise import degrade
 from .synth.rng import Rng
+from .synth.view import SIDE
 
 __all__ = ["Batches", "Mix", "Photos", "Renderings", "collate"]
-
-
-CROP_SIDE = (1.3, 2.2)  # side of a crop in sides of the joints' bounding box, as the data engine's
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Renderings:
     def __init__(self, folder: Path, first: int = 0, last: int | None = None) -> None:
         read = lambda name: np.load(folder / f"{name}.npy", mmap_mode="r")  # noqa: E731
         self.rgba, self.outline, self.vertices = read("rgba"), read("silhouette"), read("vertices")
-        self.keypoints, self.joints = read("keypoints"), read("joints")
+        self.keypoints = read("keypoints")
         about = np.load(folder / "done.npy")
         chunk = json.loads((folder / "about.json").read_text())["chunk"]  # the last one may be shorter
         done = np.flatnonzero(np.repeat(about, chunk)[: len(self.rgba)])
@@ -138,7 +136,7 @@ class Photos:
         low, high = keypoints.min(0), keypoints.max(0)
         side, angle, shift = 1.7, 0.0, np.zeros(2)
         if mix is not None:
-            side, angle = random.uniform(*CROP_SIDE), random.normal(0, mix.turn)
+            side, angle = random.uniform(*SIDE), random.normal(0, mix.turn)
             shift = random.uniform(-1, 1, 2) * mix.shift * size
         matrix = warp(size, angle, size / (side * (high - low).max()), (low + high) / 2, shift)
         image = np.ascontiguousarray(image)

@@ -13,6 +13,7 @@ __all__ = [
     "edge_loss",
     "gaussian_maps",
     "heatmap_loss",
+    "level_loss",
     "normal_loss",
     "reprojection_loss",
     "silhouette_loss",

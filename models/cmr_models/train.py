@@ -35,7 +35,7 @@ from .losses import (
     silhouette_loss,
     similarity_loss,
 )
-from .network import HandNet, HandNetConfig, save_checkpoint
+from .network import HandNet, HandNetConfig, save_checkpoint, to_input
 from .network.handnet import HandNetOutput
 from .network.prior import SHALLOW_BLOCK
 from .validate import Validation
@@ -90,12 +90,6 @@ def rate_at(step: int, recipe: Recipe) -> float:
         return recipe.rate * (step + 1) / recipe.warm_up
     part = (step - recipe.warm_up) / max(1, recipe.steps - recipe.warm_up)
     return recipe.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, part))))
-
-
-def to_input(image: Tensor, config: HandNetConfig) -> Tensor:
-    """Images (B, S, S, 3) uint8 -> normalised (B, 3, S, S)."""
-    x = (image.float() / 255 - torch.tensor(config.mean)) / torch.tensor(config.std)
-    return x.permute(0, 3, 1, 2)  # channels-last memory
 
 
 def compute_losses(
@@ -173,8 +167,6 @@ def main() -> None:
     net = HandNet(config, hand)
     if args.trunk:
         net.start_from(dict(np.load(args.trunk)))
-    net.register_buffer("faces", torch.as_tensor(hand.faces).long(), persistent=False)
-    net.register_buffer("joint_regressor", torch.as_tensor(hand.joint_regressor), persistent=False)
     net.to(args.device, memory_format=torch.channels_last)
     groups = parameter_groups(net, recipe)
     optimiser = torch.optim.AdamW(groups, lr=recipe.rate, weight_decay=recipe.decay)

@@ -11,8 +11,8 @@ import torch
 from cmr_runtime.heatmaps import decode
 from cmr_runtime.metrics import mean_distance, mpjpe, pa_mpjpe
 
-from .batches import Mix, Photos, Renderings, Sample, collate, mirror
-from .network import HandNet, HandNetConfig
+from .batches import Mix, Photos, Renderings, Sample, mirror
+from .network import HandNet, HandNetConfig, to_input
 from .synth.background import Backgrounds
 
 __all__ = ["Validation"]
@@ -44,16 +44,12 @@ class Validation:
 
     @torch.no_grad()
     def _predict(self, net: HandNet, samples: list[Sample]) -> dict[str, np.ndarray]:
-        device = next(net.parameters()).device
-        mean, std = (torch.tensor(v, device=device) for v in (self.config.mean, self.config.std))
-        parts: dict[str, list[np.ndarray]] = {"joints": [], "maps": [], "present": [], "right": [], "vertices": []}
+        parts: dict[str, list[np.ndarray]] = {"joints": [], "maps": [], "present": [], "right": []}
         for start in range(0, len(samples), 32):
             chunk = samples[start : start + 32]
-            image = collate(chunk, torch.from_numpy(np.stack([s.image for s in chunk])))["image"].to(device)
-            out = net(((image.float() / 255 - mean) / std).permute(0, 3, 1, 2))
-            vertices = out.mesh.levels[0]
-            parts["vertices"].append(vertices.cpu().numpy())
-            parts["joints"].append((net.joint_regressor @ vertices).cpu().numpy())
+            images = torch.from_numpy(np.stack([s.image for s in chunk])).to(net.joint_regressor.device)
+            out = net(to_input(images, self.config))
+            parts["joints"].append((net.joint_regressor @ out.mesh.levels[0]).cpu().numpy())
             parts["maps"].append(out.mesh.heatmaps.sigmoid().cpu().numpy())
             parts["present"].append(out.prior.presence[:, 0].cpu().numpy() > 0)
             parts["right"].append(out.prior.right[:, 0].cpu().numpy() > 0)

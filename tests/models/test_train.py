@@ -32,13 +32,6 @@ def data(tmp_path_factory):
     return write_renderings(folder / "synth", 12, SIZE), write_photos(folder / "real.npz", 8)
 
 
-def equipped(net):
-    """Give a network the buffers that the script gives it."""
-    net.register_buffer("faces", torch.as_tensor(HAND.faces).long(), persistent=False)
-    net.register_buffer("joint_regressor", torch.as_tensor(HAND.joint_regressor), persistent=False)
-    return net
-
-
 # Recipe
 
 
@@ -119,12 +112,12 @@ def batch(data):
 
 def test_knowing_the_labels_costs_nothing_but_the_outlines_own_entropy(data):
     batch = Batches(Renderings(data[0]), None, SIZE, Mix(rendered=3, photos=0, empty=2, mirrored=0.0), 0, 5)[0]
-    terms = losses(perfect(batch), batch, equipped(lively_net()))
+    terms = losses(perfect(batch), batch, lively_net())
     assert set(terms) == {"heat1", "heat2", "sil1", "sil2", "presence", "hand", "mesh", "joints", "edges", "normals"}
     for name in ("heat1", "heat2", "presence", "hand", "mesh", "joints", "edges"):
         assert float(terms[name]) < 2e-3, name
     assert float(terms["normals"]) < 1e-3
-    worse = losses(lively_net()(to_input(batch["image"], CONFIG)), batch, equipped(lively_net()))
+    worse = losses(lively_net()(to_input(batch["image"], CONFIG)), batch, lively_net())
     for name, term in worse.items():
         assert float(term.detach()) > 1.5 * float(terms[name]) + 1e-3, name
 
@@ -135,14 +128,14 @@ def test_a_mesh_ten_millimetres_off_costs_about_one(data):
     out = perfect(batch)
     moved = [v + 0.01 for v in out.mesh.levels]
     off = HandNetOutput(out.prior, MeshOutput(moved, *out.mesh[1:]))
-    terms = losses(off, batch, equipped(lively_net()))
+    terms = losses(off, batch, lively_net())
     assert float(terms["mesh"]) == pytest.approx(1 + 0.5 + 0.25 + 0.125, rel=1e-3)
     assert float(terms["joints"]) == pytest.approx(1, rel=1e-3)
     assert float(terms["edges"]) < 1e-3
 
 
 def test_photos_add_their_terms_and_teach_no_mesh(batch):
-    net = equipped(lively_net())
+    net = lively_net()
     out = net(to_input(batch["image"], CONFIG))
     terms = losses(out, batch, net)
     assert {"photo3d", "photo2d"} <= set(terms)
@@ -154,7 +147,7 @@ def test_photos_add_their_terms_and_teach_no_mesh(batch):
 
 
 def test_no_term_asks_a_photo_for_its_outline_or_an_empty_picture_for_its_side(batch):
-    net = equipped(lively_net())
+    net = lively_net()
     out = net(to_input(batch["image"], CONFIG))
     terms = losses(out, batch, net)
     gradient = lambda term, leaf: torch.autograd.grad(terms[term], leaf, retain_graph=True)[0]  # noqa: E731
@@ -175,7 +168,7 @@ def test_heat_maps_of_photos_count_by_their_weight_and_empty_pictures_little(dat
     )
     out = lively_net()(to_input(batch["image"], CONFIG))
     recipe = Recipe(empty=0.125, heatmaps=3.0)
-    found = float(losses(out, batch, equipped(lively_net()), recipe)["heat1"].detach())
+    found = float(losses(out, batch, lively_net(), recipe)["heat1"].detach())
     target = train.gaussian_maps(batch["keypoints"], SIZE, SIZE // 4) * batch["present"].float()[:, None, None, None]
     each = [float(train.heatmap_loss(out.prior.heatmaps, target, torch.eye(7)[k]).detach()) for k in range(7)]
     weights = [1.0, 1.0, *(max(w, 0.5) for w in batch["weight"][2:5].tolist()), 0.125, 0.125]
@@ -190,7 +183,7 @@ def test_left_and_right_hands_count_alike_for_handedness(data, mirrored):
     assert lefts > 0
     assert rights > 0
     out = lively_net()(to_input(batch["image"], CONFIG))
-    net, recipe = equipped(lively_net()), Recipe(handedness=2.0)
+    net, recipe = lively_net(), Recipe(handedness=2.0)
     found = float(losses(out, batch, net, recipe, mirrored)["hand"].detach())
     logit = out.prior.right[:, 0].detach()
     each = torch.where(right, torch.nn.functional.softplus(-logit), torch.nn.functional.softplus(logit))
@@ -200,7 +193,7 @@ def test_left_and_right_hands_count_alike_for_handedness(data, mirrored):
 
 
 def test_training_steps_lower_the_loss_and_leave_the_frozen_layers(batch):
-    net, recipe = equipped(lively_net()), Recipe()
+    net, recipe = lively_net(), Recipe()
     groups = parameter_groups(net, recipe)
     optimiser = torch.optim.AdamW(groups, lr=2e-3)
     frozen = [p.detach().clone() for p in net.prior.trunk.stem.parameters()]
@@ -225,7 +218,7 @@ def test_training_steps_lower_the_loss_and_leave_the_frozen_layers(batch):
 
 
 def test_figures_of_a_network_that_knows_the_answers(data, monkeypatch):
-    net = equipped(lively_net())
+    net = lively_net()
     validation = Validation(Renderings(data[0]), data[1], CONFIG, count=4)
     assert len(validation.rendered) == 4
     assert len(validation.photos) == 2  # held out
@@ -250,7 +243,7 @@ def test_figures_of_a_network_that_knows_the_answers(data, monkeypatch):
 
 
 def test_validation_repeats_itself(data):
-    net = equipped(lively_net())
+    net = lively_net()
     first, second = (Validation(Renderings(data[0]), data[1], CONFIG, count=3).run(net) for _ in range(2))
     assert first == second
     assert all(math.isfinite(v) for v in first.values())

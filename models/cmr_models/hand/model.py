@@ -63,7 +63,6 @@ class HandModel(nn.Module):
         self.register_buffer("vertex_index", torch.as_tensor(hand.vertex_index).long(), persistent=False)
         self.bone_parents = [int(p) for p in hand.bone_parents]
         self.shape_count = len(hand.shape_directions)
-        self.joint_angles = len(self.bone_parents)
 
     def forward(self, angles: Tensor, shape: Tensor) -> HandOutput:
         """Pose hands.

@@ -16,7 +16,7 @@ from .mesh import Mesh, MeshOutput
 from .prior import Prior, PriorOutput
 from .trunk import load_pretrained
 
-__all__ = ["HandNet", "HandNetConfig", "HandNetOutput", "load_checkpoint", "save_checkpoint"]
+__all__ = ["HandNet", "HandNetConfig", "HandNetOutput", "load_checkpoint", "save_checkpoint", "to_input"]
 
 FORMAT = "cmr-handnet-1"
 
@@ -34,6 +34,12 @@ class HandNetConfig:
     pose_width: int = 32
     token: int = 64
     mesh_widths: tuple[int, ...] = (24, 32, 48, 64)
+
+
+def to_input(image: Tensor, config: HandNetConfig) -> Tensor:
+    """Images (B, S, S, 3) uint8 -> normalised (B, 3, S, S), on the images' device."""
+    mean, std = (torch.tensor(v, device=image.device) for v in (config.mean, config.std))
+    return ((image.float() / 255 - mean) / std).permute(0, 3, 1, 2)  # channels-last memory
 
 
 class HandNetOutput(NamedTuple):
@@ -59,6 +65,8 @@ class HandNet(nn.Module):
         self.config = config
         self.hand = hand
         self.prior = Prior(config.prior_widths)
+        self.register_buffer("faces", torch.as_tensor(hand.faces).long(), persistent=False)
+        self.register_buffer("joint_regressor", torch.as_tensor(hand.joint_regressor).float(), persistent=False)
         self.mesh = Mesh(hand, config.sub_pose, config.widths, config.pose_width, config.token, config.mesh_widths)
 
     def forward(self, image: Tensor) -> HandNetOutput:

@@ -76,7 +76,6 @@ class Mesh(nn.Module):
         self.lift = nn.Parameter(torch.softmax(-distance / 0.02, 1))
         self.spiral = SpiralDecoder(hand, token, mesh_widths)
         self.register_buffer("root", torch.as_tensor(hand.joint_regressor[ROOT_JOINT]).float()[None, None])
-        self.level_index: list[Tensor]
         for k, index in enumerate(hand.level_index):
             self.register_buffer(f"level_index_{k}", torch.as_tensor(index).long(), persistent=False)
 
