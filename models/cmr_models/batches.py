@@ -65,13 +65,20 @@ def rotate_z(points: np.ndarray, angle: float) -> np.ndarray:
     return points @ np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]], points.dtype)
 
 
+def towards(offset: np.ndarray, focal: float) -> np.ndarray:
+    """Smallest rotation (3, 3) that takes the optical axis to the ray ``offset`` pixels (2,) beside it."""
+    x, y, z = np.append(offset / focal, 1.0) / np.hypot(1.0, np.hypot(*offset) / focal)
+    k = 1 / (1 + z)
+    return np.array([[1 - k * x * x, -k * x * y, x], [-k * x * y, 1 - k * y * y, y], [-x, -y, z]])
+
+
 class Renderings:
     """Samples from a folder written by `cmr_models.synth.bake`."""
 
     def __init__(self, folder: Path, first: int = 0, last: int | None = None) -> None:
         read = lambda name: np.load(folder / f"{name}.npy", mmap_mode="r")  # noqa: E731
         self.rgba, self.outline, self.vertices = read("rgba"), read("silhouette"), read("vertices")
-        self.keypoints = read("keypoints")
+        self.keypoints, self.focal = read("keypoints"), read("focal")
         about = np.load(folder / "done.npy")
         chunk = json.loads((folder / "about.json").read_text())["chunk"]  # the last one may be shorter
         done = np.flatnonzero(np.repeat(about, chunk)[: len(self.rgba)])
@@ -97,7 +104,9 @@ class Renderings:
             moved = cv2.warpAffine(premultiplied, matrix, (size, size), flags=cv2.INTER_LINEAR)
             outline = cv2.warpAffine(outline, matrix, (size, size), flags=cv2.INTER_LINEAR)
             image = moved[..., :3] + background * (1 - moved[..., 3:] / 255)
-            vertices = rotate_z(vertices, angle)
+            # The mesh is given in the camera that looks along the ray through the middle of the new crop.
+            aside = np.linalg.solve(matrix[:, :2], np.full(2, (size - 1) / 2) - matrix[:, 2]) - middle
+            vertices = rotate_z(vertices @ towards(aside, float(self.focal[k])).astype(np.float32), angle)
             keypoints = (keypoints @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
         else:
             alpha = rgba[..., 3:] / np.float32(255)

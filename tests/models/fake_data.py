@@ -30,6 +30,7 @@ def write_renderings(folder: Path, count: int, size: int, chunk: int = 32, seed:
         "vertices": np.zeros((count, len(template), 3), np.float16),
         "joints": np.zeros((count, 21, 3), np.float32),
         "keypoints": np.zeros((count, 21, 2), np.float32),
+        "focal": np.full(count, FOCAL * size, np.float32),
         "done": np.ones(-(-count // chunk), np.uint8),
     }
     for k in range(count):
