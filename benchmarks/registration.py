@@ -25,7 +25,7 @@ from .registration_bars import bars
 from .registration_plot import draw
 from .registration_scenes import DISTANCES, MESHES, SILHOUETTES, Condition, Frame, make_frames, make_scenes
 from .registration_solvers import Solver, make_solvers
-from .registration_trust import hand_length, trust
+from .registration_trust import hand_length, size_alone, trust
 
 __all__ = ["cells", "main", "measure", "run", "table"]
 
@@ -104,6 +104,7 @@ def run(count: int = 200, seed: int = 0, quick: bool = False) -> dict[str, Any]:
     }
     report["trust"] = trust(count, BANDS[: 1 if quick else None], seed)
     report["hand_length"] = hand_length(scenes[DISTANCES], seed)
+    report["size_alone"] = size_alone(scenes[DISTANCES], seed)
     report["bars"] = bars(report)
     return report
 
@@ -141,6 +142,8 @@ def table(report: Mapping[str, Any]) -> str:
         "",
         f"hands 10 % larger than the mesh: mean depth error {length['without']:.1f} mm, with hand_length measured "
         f"{length['with']:.1f} mm",
+        "a wrong mesh's size by itself costs, whatever the solver: "
+        + ", ".join(f"{cost:.1f} mm (mesh error {mesh})" for mesh, cost in report["size_alone"].items()),
         "",
     ]
     for bar in report["bars"]:

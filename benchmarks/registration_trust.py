@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the registration's own uncertainty is right, and what knowing the hand's length is worth."""
+"""Whether the registration's own uncertainty is right, what a wrong size costs, and what a known length is worth."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cmr_runtime.registration import Registrar
 from cmr_runtime.registration.scale import hand_length as length_of
 
-from .registration_scenes import SILHOUETTES, Condition, Scene, make_frames, make_scenes
+from .registration_scenes import MESHES, SILHOUETTES, Condition, Scene, make_frames, make_scenes
 from .registration_solvers import register_frame
 
-__all__ = ["hand_length", "trust"]
+__all__ = ["hand_length", "size_alone", "trust"]
 
 QUANTILE_90 = 1.6449
 
@@ -50,6 +51,32 @@ def trust(count: int, bands: Iterable[tuple[float, float]], seed: int) -> list[d
             covered[name] = float(np.mean(inside))
         rows.append({"distance": band, "covered": covered})
     return rows
+
+
+def size_alone(scenes: Sequence[Scene], seed: int) -> dict[str, float]:
+    """Mean error in millimetres that the size of a wrong mesh makes by itself, by kind of mesh error.
+
+    The size of a mesh over the true one is that of the best similarity between them. A hand of another size at another
+    distance gives the same image, so no solver that sees one image can do better on the whole, whatever else it knows.
+    """
+    costs = {}
+    for mesh in MESHES[1:]:
+        frames = make_frames(scenes, Condition(mesh=mesh), seed)
+        errors = [
+            abs(_size(frame.vertices, scene.vertices) - 1.0) * np.linalg.norm(scene.translation)
+            for frame, scene in zip(frames, scenes, strict=True)
+        ]
+        costs[mesh] = 1e3 * float(np.mean(errors))
+    return costs
+
+
+def _size(points: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> float:
+    """Return the scale of the similarity that takes points (N, 3) nearest to the target (Umeyama, 1991)."""
+    points, target = points - points.mean(axis=0), target - target.mean(axis=0)
+    covariance = points.T @ target
+    singular = np.linalg.svd(covariance, compute_uv=False)
+    singular[2] *= np.sign(np.linalg.det(covariance))
+    return float(singular.sum() / np.square(points).sum())
 
 
 def hand_length(scenes: Sequence[Scene], seed: int) -> dict[str, float]:

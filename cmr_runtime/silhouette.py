@@ -33,26 +33,34 @@ def contour(probability: npt.NDArray[np.floating], S: int, threshold: float = 0.
         Pixels of the crop, in order around the region; None if no region is large enough to be a hand.
     """
     side = probability.shape[0] * _ENLARGE
-    fine = cv2.resize(probability.astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
-    mask = (fine >= threshold).astype(np.uint8)
+    fine = cv2.resize(np.asarray(probability, np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
+    mask = (fine >= threshold).view(np.uint8)
     found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not found:
         return None
-    points = max(found, key=cv2.contourArea).reshape(-1, 2)
-    if len(points) < 8 or cv2.contourArea(points) < _SMALLEST * side * side:
+    largest = max(found, key=cv2.contourArea)
+    if len(largest) < 8 or cv2.contourArea(largest) < _SMALLEST * side * side:
         return None
 
     # The traced pixels lie just inside; one Newton step along the gradient moves them onto the level itself.
-    padded = cv2.copyMakeBorder(fine, 1, 1, 1, 1, cv2.BORDER_REPLICATE).ravel()
+    points = largest.reshape(-1, 2)
     row = side + 2
-    at = points[:, 1] * row + points[:, 0] + (row + 1)
-    gradient = 0.5 * np.stack([padded[at + 1] - padded[at - 1], padded[at + row] - padded[at - row]])
-    squared = np.maximum(np.square(gradient).sum(axis=0), 1e-8)
-    # At most one pixel far.
-    factor = (padded[at] - threshold) / np.maximum(squared, np.abs(padded[at] - threshold) * np.sqrt(squared))
-    inside = (points > 0) & (points < side - 1)
-    exact = points - inside * (gradient * factor).T
-    outline: npt.NDArray[np.float32] = ((exact + 0.5) * (S / side) - 0.5).astype(np.float32)
+    padded = cv2.copyMakeBorder(fine, 1, 1, 1, 1, cv2.BORDER_REPLICATE).ravel()
+    here, right, below, left, above = row + 1, row + 2, 2 * row + 1, row, 1
+    near = padded.take(points @ np.array([1, row], np.int32) + np.array([[here], [right], [below], [left], [above]]))
+    excess = near[0] - np.float32(threshold)
+    step = near[1:3] - near[3:5]
+    step *= 0.5
+    squared = np.maximum(np.einsum("ij,ij->j", step, step), np.float32(1e-8))
+    # At most one pixel far, and none along a border of the map.
+    step *= excess / np.maximum(squared, np.abs(excess) * np.sqrt(squared))
+    across = points.T
+    step *= (across > 0) & (across < side - 1)
+    outline = points.astype(np.float32)
+    outline -= step.T
+    outline += 0.5
+    outline *= S / side
+    outline -= 0.5
     return outline
 
 
@@ -81,6 +89,9 @@ def cut(
     """
     flags = np.zeros(len(points_crop), dtype=np.bool_)
     for points, far in ((points_crop, np.array([S, S])), (points_image, np.array([width, height]))):
+        x, y, w, h = cv2.boundingRect(np.asarray(points, np.float32))  # whole pixels around the points
+        if min(x, y) > margin - 0.5 and max(x + w - far[0], y + h - far[1]) < -0.5 - margin:
+            continue
         beyond = (points < margin - 0.5) | (points > far - 0.5 - margin)
         flags |= beyond[:, 0] | beyond[:, 1]
     return flags

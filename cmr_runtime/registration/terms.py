@@ -30,6 +30,11 @@ LEAST_LEVEL = 0.004
 EXPECTED_LEVEL, TRUST = 0.002, 1.0
 """Expected error of a keypoint or an extent, as a share of the hand's extent, and how many residuals that is worth."""
 
+LEVERS = np.array([0.0, 1.0, 4.0, 16.0, 64.0])[:, None]
+"""Candidates for how much a joint's mesh error adds to the variance of its residual, over the keypoint's own noise, at
+the joints' mean square distance from the root. Errors of angles and of size act over a lever, so their variance grows
+with the square of the distance from the root, where joints and mesh are aligned."""
+
 EXTENT_LIMIT = 1.5
 """As `robust.INLIER_LIMIT`, for extents: more of them are wrong at a time, and all to one side."""
 
@@ -92,6 +97,7 @@ class JointTerm:
         self.sigma = math.nan
         """Standard deviation per axis of a keypoint of score 1, mesh errors included, in pixels."""
         self._weights = self._squares = scores
+        self._precisions: FloatArray | None = None
         self._rows = self._residuals = self._at = points
 
     def linearise(self, x: FloatArray) -> Quadratic:
@@ -110,11 +116,30 @@ class JointTerm:
         level = max(self._least, math.sqrt(median(squares)) / RAYLEIGH_MEDIAN)
         weights = robust_weights(squares, level)
         self._weights, self._squares = weights, squares
+        if self._precisions is None:
+            self._precisions = self._levers(weights, squares)
+        weights = weights * self._precisions
         degrees = 2.0 * float(np.add.reduce(weights)) - UNKNOWNS
         self.sigma = noise_level(float(weights @ squares), degrees, self._expected, TRUST)
         rows = self._rows
         weighted = (rows * (weights * self._scores * self.sigma**-2)[:, None]).reshape(-1, 3)
         return Quadratic(weighted.T @ rows.reshape(-1, 3), residuals.ravel() @ weighted)
+
+    def _levers(self, weights: FloatArray, squares: FloatArray) -> FloatArray:
+        """Precisions (n,) of the joints, of weighted mean one: the mean over `LEVERS` by how well each explains them.
+
+        The evidence is that of normal errors of a common level, which is integrated out.
+        """
+        distances = np.add.reduce(np.square(self._points))
+        total = float(np.add.reduce(weights))
+        variances = 1.0 + LEVERS * (distances * (distances.size / max(float(np.add.reduce(distances)), 1e-12)))
+        precisions = 1.0 / variances
+        misfits = precisions @ (weights * squares) + 2.0 * TRUST * self._expected**2
+        evidence = (0.5 * UNKNOWNS - total) * np.log(misfits) - np.log(variances) @ weights
+        shares = np.exp(evidence - np.maximum.reduce(evidence))
+        mixed: FloatArray = shares @ precisions
+        mixed *= total / float(weights @ mixed)
+        return mixed
 
     @property
     def rms(self) -> float:

@@ -12,6 +12,7 @@ from benchmarks import registration
 from benchmarks.registration_baselines import SlsqpBaseline
 from benchmarks.registration_scenes import CAMERA, CELLS, NETWORK, SILHOUETTES, Condition, make_frames, make_scenes
 from benchmarks.registration_solvers import make_solvers
+from benchmarks.registration_trust import size_alone
 from cmr_runtime.registration.extents import extents
 from cmr_runtime.silhouette import contour
 
@@ -64,6 +65,13 @@ def test_wrong_meshes_are_wrong_by_what_they_say(scenes):
         assert np.allclose(b.joints[9], 0)
         factor = np.linalg.norm(c.vertices) / np.linalg.norm(a.vertices)
         assert abs(factor - 1) == pytest.approx(0.05)
+
+
+def test_the_cost_of_size_alone_is_that_of_the_wrong_size(scenes):
+    costs = size_alone(scenes, 0)
+    depths = 1e3 * np.mean([np.linalg.norm(scene.translation) for scene in scenes])
+    assert 0.047 * depths < costs["5 % size"] < 0.053 * depths
+    assert 0 < costs["5 mm"] < costs["5 % size"]
 
 
 def test_all_solvers_find_a_clean_hand(scenes):

@@ -65,3 +65,31 @@ def test_noise_level_mixes_what_is_seen_with_what_is_expected():
     assert noise_level(4.0 * 99, 99, 0.0, 1.0) == pytest.approx(2.0, rel=0.01)
     assert noise_level(0.0, 0.0, 3.0, 1.0) == pytest.approx(3.0)
     assert noise_level(0.0, -2.0, 3.0, 1.0) == pytest.approx(3.0)
+
+
+def mean_error(lever, errors_of):
+    """Mean error in metres of the 2D term's minimum over scenes whose joints are wrong by `errors_of(joints, rng)`."""
+    found = []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        s = scene(seed, distance=0.5)
+        joints = s.joints + errors_of(s.joints, rng)
+        term = JointTerm(joints.T.copy(), (s.keypoints - CENTRE).T, np.ones(21), FOCAL, 150.0)
+        if not lever:
+            term._precisions = np.ones(21)
+        x = np.append(s.translation, 1.0)
+        for _ in range(3):
+            quadratic = term.linearise(x)
+            x[:3] -= np.linalg.solve(quadratic.P, quadratic.g)
+        found.append(np.linalg.norm(x[:3] - s.translation))
+    return np.mean(found)
+
+
+def test_errors_that_grow_with_the_lever_weigh_less_far_from_the_root():
+    grow = lambda joints, rng: 0.05 * np.linalg.norm(joints, axis=1)[:, None] * rng.normal(size=(21, 3))  # noqa: E731
+    assert mean_error(True, grow) < 0.85 * mean_error(False, grow)
+
+
+def test_equal_errors_are_weighed_next_to_equally():
+    alike = lambda joints, rng: 0.003 * rng.normal(size=(21, 3))  # noqa: E731
+    assert mean_error(True, alike) < 1.06 * mean_error(False, alike)
