@@ -11,13 +11,32 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InputError
+from .camera import Camera
+from .errors import CameraError, InputError
 from .roi import Roi
 
-__all__ = ["check_boxes", "check_image", "check_probability", "check_scale", "check_whole"]
+__all__ = [
+    "DEFAULT_FOV",
+    "check_boxes",
+    "check_camera",
+    "check_choice",
+    "check_image",
+    "check_probability",
+    "check_scale",
+    "check_timestamp",
+    "check_whole",
+]
 
+#: Horizontal field of view assumed where no camera is given, degrees; usual for webcams. Depth is then not metric.
+DEFAULT_FOV = 60.0
 #: Longest side of an image, pixels: OpenCV's sampler takes no more.
 MAX_SIDE = 32766
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str | None]) -> None:
+    """Refuse what is none of the choices."""
+    if value not in choices:
+        raise InputError(f"{name} is {value!r}; give {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}")
 
 
 def check_whole(name: str, value: Any, least: int, most: int) -> int:
@@ -53,6 +72,29 @@ def check_boxes(rois: Any) -> list[Roi]:
     if not isinstance(rois, Sequence | np.ndarray) or any(isinstance(box, Real) for box in rois):
         raise InputError(f"rois is {rois!r}; give a list of boxes, [(x0, y0, x1, y1), ...]")
     return [Roi.from_box(box) for box in rois]
+
+
+def check_camera(camera: Any, width: int, height: int) -> Camera:
+    """Return the camera of an image of this size; None stands for the usual field of view."""
+    if camera is None:
+        return Camera.from_fov(DEFAULT_FOV, width, height)
+    if not isinstance(camera, Camera):
+        raise CameraError(f"camera is a {type(camera).__name__}; give a Camera, for instance Camera.from_matrix(K, …)")
+    if (camera.width, camera.height) != (width, height):
+        size = f"{camera.width}×{camera.height}"
+        raise CameraError(f"camera is for {size} pixels, the image has {width}×{height}; give the camera of this image")
+    return camera
+
+
+def check_timestamp(timestamp: Any, last: float) -> float:
+    """Return the seconds of a frame, None being those of the frame before it."""
+    if timestamp is None:
+        return last
+    if not isinstance(timestamp, int | float | np.number) or not math.isfinite(timestamp):
+        raise InputError(f"timestamp is {timestamp!r}; give finite seconds")
+    if timestamp <= last:
+        raise InputError(f"timestamp {timestamp} s follows {last} s; it must increase, or call reset() for a new video")
+    return float(timestamp)
 
 
 def check_image(rgb: Any) -> npt.NDArray[np.uint8]:

@@ -1,35 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bundle, one file with everything that the runtime needs: write, open, verify.
-
-A ZIP archive, stored, whose comment seals it: ``sha256:`` and the SHA-256 of every byte before the comment. The
-manifest's hashes name the part that changed; the seal covers the rest (the manifest and the archive's own tables).
-"""
+"""The bundle, one file with everything that the runtime needs: write, open, verify."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import importlib.resources
-import io
 import os
-import struct
 import tempfile
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .archive import MANIFEST, check_seal, pack, unpack
 from .errors import BundleError
-from .manifest import PARTS, Manifest, check_part, read_manifest, write_manifest
+from .manifest import Manifest, Precision, check_part, graph_part, kind_of, read_manifest, write_manifest
 from .topology import Topology
 
 __all__ = ["MAX_BYTES", "Bundle", "write_bundle"]
 
-#: Largest file that is read, bytes.
-MAX_BYTES = 256 << 20
-
-_MANIFEST = "manifest.json"
-_SEAL = b"sha256:"
+#: Largest file that is read, bytes: room for two stages of ResNet-50 encoders in float32 (some 600 MB).
+MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -53,9 +44,15 @@ class Bundle:
     topology : Topology
         Template, triangles, joint regressor.
     prior, mesh : bytes
-        The two ONNX graphs.
+        The two graphs, each in ONNX or ORT format.
     licence_text : str
         Terms of weights and hand model.
+    architecture : str
+        Of the networks, as the exporter names it; empty where it is not stated.
+    precision : {"fp32", "fp16", "int8"}
+        In which the weights are stored; inputs and outputs are float32.
+    cell_centre : float
+        Where in its cell the peak of a heat map lies, in cells, 0 to 1; see `cmr_runtime.heatmaps.decode`.
     """
 
     source: str
@@ -70,6 +67,9 @@ class Bundle:
     prior: bytes = field(repr=False)
     mesh: bytes = field(repr=False)
     licence_text: str = field(repr=False)
+    architecture: str = ""
+    precision: Precision = "fp32"
+    cell_centre: float = 0.5
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
@@ -114,15 +114,21 @@ class Bundle:
         """Verify the content of a bundle file; `source` names it in messages. Raises `BundleError` as `open` does."""
         if len(data) > MAX_BYTES:
             raise BundleError(f"{source} has {len(data)} bytes; a bundle has at most {MAX_BYTES}")
-        parts = _unpack(data, source)
-        manifest = read_manifest(parts.pop(_MANIFEST), source)
+        parts = unpack(data, source)
+        manifest = read_manifest(parts.pop(MANIFEST), source)
         for name, content in parts.items():
             check_part(name, content, manifest, source)
-        _check_seal(data, source)
+        check_seal(data, source)
+        by_kind = {kind_of(name): content for name, content in parts.items()}
         try:
-            licence_text = parts["LICENSE.txt"].decode("utf-8")
+            licence_text = by_kind["LICENSE"].decode("utf-8")
         except UnicodeDecodeError:
             raise BundleError(f"part LICENSE.txt of {source} is not UTF-8 text; export it again") from None
+        topology = Topology.from_npz(by_kind["topology"])
+        if manifest.root_joint >= topology.joints:
+            raise BundleError(
+                f"manifest key root_joint of {source} is {manifest.root_joint}; a joint is 0 to {topology.joints - 1}"
+            )
         return cls(
             source=source,
             name=manifest.name,
@@ -132,10 +138,13 @@ class Bundle:
             mean=manifest.mean,
             std=manifest.std,
             root_joint=manifest.root_joint,
-            topology=Topology.from_npz(parts["topology.npz"]),
-            prior=parts["prior.onnx"],
-            mesh=parts["mesh.onnx"],
+            topology=topology,
+            prior=by_kind["prior"],
+            mesh=by_kind["mesh"],
             licence_text=licence_text,
+            architecture=manifest.architecture,
+            precision=manifest.precision,
+            cell_centre=manifest.cell_centre,
         )
 
 
@@ -153,6 +162,9 @@ def write_bundle(
     mean: Sequence[float],
     std: Sequence[float],
     root_joint: int = 9,
+    architecture: str = "",
+    precision: Precision = "fp32",
+    cell_centre: float = 0.5,
 ) -> Bundle:
     """Write a bundle, verified before it replaces what was at `path`; the same content gives the same bytes.
 
@@ -161,12 +173,12 @@ def write_bundle(
     path : path
         File to write; its folder exists. A reader sees the old file or the new one, never a part.
     prior, mesh : bytes
-        The ONNX graphs.
+        The graphs, each in ONNX or ORT format; ARCHITECTURE.md lists their inputs and outputs.
     topology : Topology
         Mesh of the right hand.
     licence_text : str
         Terms of weights and hand model.
-    name, licence, provenance, input_size, mean, std, root_joint
+    name, licence, provenance, input_size, mean, std, root_joint, architecture, precision, cell_centre
         As in `Bundle`.
 
     Returns
@@ -180,8 +192,12 @@ def write_bundle(
         The content is not a valid bundle; nothing is written.
     """
     path = Path(path)
-    content = (prior, mesh, topology.to_npz(), licence_text.encode("utf-8"))
-    parts = dict(zip(PARTS, content, strict=True))
+    parts = {
+        graph_part("prior", prior): prior,
+        graph_part("mesh", mesh): mesh,
+        "topology.npz": topology.to_npz(),
+        "LICENSE.txt": licence_text.encode("utf-8"),
+    }
     manifest = Manifest(
         name=name,
         licence=licence,
@@ -190,10 +206,13 @@ def write_bundle(
         mean=_triple(mean),
         std=_triple(std),
         root_joint=int(root_joint),
+        architecture=architecture,
+        precision=precision,
+        cell_centre=float(cell_centre),
         parts={key: (len(value), hashlib.sha256(value).hexdigest()) for key, value in parts.items()},
     )
     text = write_manifest(manifest)
-    data = _seal(_pack({_MANIFEST: text, **parts}))
+    data = pack({MANIFEST: text, **parts})
     bundle = Bundle.from_bytes(data, path.name)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -213,60 +232,3 @@ def write_bundle(
 def _triple(values: Sequence[float]) -> tuple[float, float, float]:
     red, green, blue = (float(value) for value in values)
     return red, green, blue
-
-
-def _pack(parts: Mapping[str, bytes]) -> bytes:
-    """Archive in memory, stored, with fixed times, and room for the seal as its comment."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        archive.comment = _SEAL + b"0" * 64
-        for name, content in parts.items():
-            info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            info.create_system = 3
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, content)
-    return buffer.getvalue()
-
-
-def _seal(data: bytes) -> bytes:
-    body = data[: -len(_SEAL) - 64]
-    return body + _SEAL + hashlib.sha256(body).hexdigest().encode("ascii")
-
-
-def _check_seal(data: bytes, source: str) -> None:
-    if _seal(data) != data:
-        raise BundleError(f"{source} is changed: its seal does not fit its content; copy or export it again")
-
-
-def _unpack(data: bytes, source: str) -> dict[str, bytes]:
-    """Names, sizes and storage of the archive checked, then its content."""
-    wanted = {_MANIFEST, *PARTS}
-    at = "its table of contents"
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            names = [entry.filename for entry in entries]
-            for name in names:
-                if name not in wanted:
-                    raise BundleError(f"{source} holds the unexpected part {name!r}; a bundle holds {sorted(wanted)}")
-                if names.count(name) > 1:
-                    raise BundleError(f"{source} holds part {name} more than once; export it again")
-            if missing := sorted(wanted.difference(names)):
-                raise BundleError(f"{source} lacks part {missing[0]}; export it again")
-            parts = {}
-            for entry in entries:
-                at = entry.filename
-                if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
-                    raise BundleError(f"part {at} of {source} is compressed; a bundle is stored")
-                if entry.file_size > len(data):
-                    raise BundleError(
-                        f"part {at} of {source} declares {entry.file_size} bytes; the file has {len(data)}"
-                    )
-                parts[at] = archive.read(entry)
-    except (zipfile.BadZipFile, struct.error) as error:
-        if at == "its table of contents":
-            raise BundleError(f"{source} is no bundle, or is cut short ({error})") from error
-        raise BundleError(f"part {at} of {source} is changed: {error}; copy or export it again") from error
-    except (ValueError, OSError, EOFError, NotImplementedError, RuntimeError, OverflowError) as error:
-        raise BundleError(f"{source} is changed at {at}: {error}; copy or export it again") from error
-    return parts

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import cast
@@ -18,7 +17,7 @@ __all__ = ["contact_sheet", "draw_hands"]
 
 _Image = npt.NDArray[np.uint8]
 
-#: Thumb to little finger, RGB.
+#: Thumb to little finger, RGB; of another skeleton, the branches at its first joint in turn.
 FINGERS = ((255, 159, 67), (254, 211, 48), (46, 204, 113), (52, 172, 224), (165, 94, 234))
 #: Skin of the drawn mesh, RGB, by side.
 SKIN = {"right": (120, 190, 255), "left": (255, 165, 140)}
@@ -132,14 +131,15 @@ def _smooth_normals(
 
 
 def _skeleton(canvas: _Image, hand: Hand, width: int, zoom: int) -> None:
-    points = _fixed(hand.keypoints, zoom)
-    for finger, colour in enumerate(FINGERS):
-        chain = [0, *range(1 + 4 * finger, 5 + 4 * finger)]
-        for a, b in itertools.pairwise(chain):
-            cv2.line(canvas, points[a].tolist(), points[b].tolist(), colour, width, cv2.LINE_AA, _BITS)
+    points, parents = _fixed(hand.keypoints, zoom), hand.joint_parents.tolist()
+    colours, branches = [_WRIST], 0
+    for joint, parent in enumerate(parents[1:], 1):
+        colours.append(colours[parent] if parent else FINGERS[branches % len(FINGERS)])
+        branches += not parent
+        ends = points[parent].tolist(), points[joint].tolist()
+        cv2.line(canvas, *ends, colours[joint], width, cv2.LINE_AA, _BITS)
     radius = round((width + 1.5) * (1 << _BITS))
-    for joint, point in enumerate(points):
-        colour = _WRIST if joint == 0 else FINGERS[(joint - 1) // 4]
+    for point, colour in zip(points, colours, strict=True):
         cv2.circle(canvas, point.tolist(), radius, (20, 20, 20), -1, cv2.LINE_AA, _BITS)
         cv2.circle(canvas, point.tolist(), radius * 3 // 4, colour, -1, cv2.LINE_AA, _BITS)
 

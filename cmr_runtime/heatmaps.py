@@ -19,7 +19,9 @@ _DX, _DY = (grid.ravel().astype(np.float64) for grid in np.meshgrid(_OFFSETS, _O
 _BASIS = np.stack([np.ones_like(_DX), _DX, _DY, _DX**2, _DY**2])  # (5, window)
 
 
-def decode(heatmaps: npt.NDArray[np.floating], S: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def decode(
+    heatmaps: npt.NDArray[np.floating], S: int, cell_centre: float = 0.5
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Position and height of the peak of each map.
 
     A Gaussian is fitted to the cells around each map's maximum: its logarithm is a parabola, found by least squares
@@ -33,6 +35,9 @@ def decode(heatmaps: npt.NDArray[np.floating], S: int) -> tuple[npt.NDArray[np.f
         Probabilities.
     S : int
         Side of the crop that the maps cover, pixels.
+    cell_centre : float
+        Where in its cell the peak of a map lies, in cells: 0.5 in its middle, 0 where the network was trained with maps
+        whose cell j stands for position j S / H, measured from the crop's edge.
 
     Returns
     -------
@@ -67,4 +72,4 @@ def decode(heatmaps: npt.NDArray[np.floating], S: int) -> tuple[npt.NDArray[np.f
     offset = np.where(sound[:, None], peak, np.clip(offset, -1.0, 1.0))
 
     cell = np.array([S / columns, S / rows])
-    return (np.stack([j, i], axis=1) + offset + 0.5) * cell - 0.5, scores
+    return (np.stack([j, i], axis=1) + offset + cell_centre) * cell - 0.5, scores

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image files in and out, RGB, and cameras from what a command line says."""
+"""Image files in and out, RGB, and cameras and boxes from what a command line says."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import cast
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from .camera import Camera
 from .errors import InputError
 
-__all__ = ["IMAGE_SUFFIXES", "parse_camera", "read_image", "write_image"]
+__all__ = ["IMAGE_SUFFIXES", "parse_box", "parse_camera", "read_image", "write_image"]
 
 _Image = npt.NDArray[np.uint8]
 
@@ -99,3 +100,20 @@ def parse_camera(camera: str | None, fov: float | None, width: int, height: int)
             "file with these keys"
         ) from None
     return Camera(fx, fy, cx, cy, width, height)
+
+
+def parse_box(text: str) -> tuple[float, float, float, float]:
+    """Box (x0, y0, x1, y1) in pixels from the option ``--box``, which is ``x,y,width,height``.
+
+    Raises
+    ------
+    InputError
+        Not four finite numbers, or a width or height that is not positive.
+    """
+    try:
+        x, y, width, height = (float(value) for value in text.split(","))
+    except ValueError:
+        x = y = width = height = math.nan
+    if not (math.isfinite(x + y) and 0 < width < math.inf and 0 < height < math.inf):
+        raise InputError(f"--box is {text!r}; give x,y,width,height in pixels, for instance 200,120,160,160")
+    return x, y, x + width, y + height

@@ -8,18 +8,39 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from .errors import BundleError
-from .topology import JOINTS
 
-__all__ = ["PARTS", "SCHEMA", "Manifest", "check_part", "read_manifest", "write_manifest"]
+__all__ = [
+    "PARTS",
+    "SCHEMA",
+    "Manifest",
+    "Precision",
+    "check_part",
+    "graph_part",
+    "kind_of",
+    "read_manifest",
+    "write_manifest",
+]
 
-#: Version of the form of the bundle; a reader refuses any other.
-SCHEMA = 1
-#: Parts besides the manifest, in the order in which they are written.
-PARTS = ("prior.onnx", "mesh.onnx", "topology.npz", "LICENSE.txt")
+#: How a network's weights are stored; its inputs and outputs are float32 whichever it is.
+Precision = Literal["fp32", "fp16", "int8"]
 
+#: Version of the form of the bundle that is written.
+SCHEMA = 2
+#: Versions that are read. Version 1 does not state `_SINCE_2` and has every output of the default network.
+_READ = (1, SCHEMA)
+#: Parts besides the manifest by kind, in the order in which they are written; a bundle has one part of each kind.
+PARTS = {
+    "prior": ("prior.onnx", "prior.ort"),
+    "mesh": ("mesh.onnx", "mesh.ort"),
+    "topology": ("topology.npz",),
+    "LICENSE": ("LICENSE.txt",),
+}
+
+# File identifier of ONNX Runtime's own format, a FlatBuffer, after the 4 bytes of its first offset.
+_ORT = slice(4, 8), b"ORTM"
 _MAX_MANIFEST = 1 << 20
 _KEYS: dict[str, type] = {
     "schema": int,
@@ -31,6 +52,7 @@ _KEYS: dict[str, type] = {
     "root_joint": int,
     "parts": dict,
 }
+_SINCE_2: dict[str, type] = {"architecture": str, "precision": str}
 _Triple = tuple[float, float, float]
 
 
@@ -45,7 +67,21 @@ class Manifest:
     mean: _Triple
     std: _Triple
     root_joint: int
+    architecture: str
+    precision: Precision
+    cell_centre: float
     parts: Mapping[str, tuple[int, str]]
+
+
+def kind_of(name: str) -> str:
+    """Kind of a part by its name; of a name that no part has, something that is no kind."""
+    return next((kind for kind, names in PARTS.items() if name in names), "")
+
+
+def graph_part(kind: str, graph: bytes) -> str:
+    """Name of the part that holds a stage's graph: it says whether the graph is in ONNX or in ORT format."""
+    place, mark = _ORT
+    return PARTS[kind][graph[place] == mark]
 
 
 def write_manifest(manifest: Manifest) -> bytes:
@@ -56,7 +92,14 @@ def write_manifest(manifest: Manifest) -> bytes:
         "licence": manifest.licence,
         "provenance": dict(manifest.provenance),
         "units": "m",
-        "input": {"size": manifest.input_size, "mean": list(manifest.mean), "std": list(manifest.std)},
+        "architecture": manifest.architecture,
+        "precision": manifest.precision,
+        "input": {
+            "size": manifest.input_size,
+            "mean": list(manifest.mean),
+            "std": list(manifest.std),
+            "cell_centre": manifest.cell_centre,
+        },
         "root_joint": manifest.root_joint,
         "parts": {name: {"sha256": digest, "bytes": size} for name, (size, digest) in manifest.parts.items()},
     }
@@ -79,18 +122,26 @@ def read_manifest(content: bytes, source: str) -> Manifest:
         raise BundleError(f"manifest of {source} is no JSON ({error}); export it again") from error
     if not isinstance(manifest, dict):
         raise BundleError(f"manifest of {source} is a {type(manifest).__name__}; it must be an object")
-    if manifest.get("schema", SCHEMA) != SCHEMA:
-        found = manifest["schema"]
-        raise BundleError(f"{source} has schema {found!r}; this version reads {SCHEMA}: install the one that fits")
-    for key, kind in _KEYS.items():
+    schema = manifest.get("schema", SCHEMA)
+    if schema not in _READ:
+        known = " and ".join(map(str, _READ))
+        raise BundleError(f"{source} has schema {schema!r}; this version reads {known}: install the one that fits")
+    for key, kind in (_KEYS if schema == 1 else _KEYS | _SINCE_2).items():
         _need(manifest, key, kind, source)
     if not all(isinstance(value, str) for value in manifest["provenance"].values()):
         raise BundleError(f"manifest key provenance of {source} holds a value that is no text")
-    if set(manifest["parts"]) != set(PARTS):
-        raise BundleError(f"manifest key parts of {source} names {sorted(manifest['parts'])}, not {sorted(PARTS)}")
+    if sorted(kind_of(name) for name in manifest["parts"]) != sorted(PARTS):
+        wanted = ", ".join(" or ".join(names) for names in PARTS.values())
+        raise BundleError(f"manifest key parts of {source} names {sorted(manifest['parts'])}; it must name {wanted}")
     root = manifest["root_joint"]
-    if not 0 <= root < JOINTS:
-        raise BundleError(f"manifest key root_joint of {source} is {root}; a joint is 0 to {JOINTS - 1}")
+    if root < 0:
+        raise BundleError(f"manifest key root_joint of {source} is {root}; joints count from 0")
+    architecture, precision, cell_centre = "", "fp32", 0.5
+    if schema != 1:
+        architecture, precision = manifest["architecture"], manifest["precision"]
+        cell_centre = _cell_centre(manifest["input"].get("cell_centre", cell_centre), source)
+    if precision not in get_args(Precision):
+        raise BundleError(f"manifest key precision of {source} is {precision!r}; it must be of {get_args(Precision)}")
     if manifest["units"] != "m":
         raise BundleError(f"manifest key units of {source} is {manifest['units']!r}; it must be 'm' (metres)")
     size, mean, std = _input(manifest["input"], source)
@@ -100,7 +151,17 @@ def read_manifest(content: bytes, source: str) -> Manifest:
             raise BundleError(f"manifest entry of part {name} of {source} is no object")
         parts[name] = (_need(entry, "bytes", int, source), _need(entry, "sha256", str, source))
     return Manifest(
-        manifest["name"], manifest["licence"], manifest["provenance"], size, mean, std, root, MappingProxyType(parts)
+        name=manifest["name"],
+        licence=manifest["licence"],
+        provenance=manifest["provenance"],
+        input_size=size,
+        mean=mean,
+        std=std,
+        root_joint=root,
+        architecture=architecture,
+        precision=cast("Precision", precision),
+        cell_centre=cell_centre,
+        parts=MappingProxyType(parts),
     )
 
 
@@ -115,6 +176,8 @@ def _need(table: Mapping[str, Any], key: str, kind: type, source: str) -> Any:
 
 def check_part(name: str, content: bytes, manifest: Manifest, source: str) -> None:
     """Refuse, by name, a part that is not the one that the manifest describes (raises `BundleError`)."""
+    if name not in manifest.parts:
+        raise BundleError(f"{source} holds part {name}, which its manifest does not name; export it again")
     size, digest = manifest.parts[name]
     if len(content) != size:
         raise BundleError(f"part {name} of {source} is changed: {len(content)} bytes, the manifest says {size}")
@@ -122,6 +185,8 @@ def check_part(name: str, content: bytes, manifest: Manifest, source: str) -> No
         raise BundleError(
             f"part {name} of {source} is changed: SHA-256 {found[:12]}…, the manifest says {digest[:12]}…"
         )
+    if (kind := kind_of(name)) in ("prior", "mesh") and (fits := graph_part(kind, content)) != name:
+        raise BundleError(f"part {name} of {source} holds a graph of the other format; {fits} is the name for it")
 
 
 def _input(table: dict[str, Any], source: str) -> tuple[int, _Triple, _Triple]:
@@ -132,6 +197,12 @@ def _input(table: dict[str, Any], source: str) -> tuple[int, _Triple, _Triple]:
     if min(std) <= 0:
         raise BundleError(f"manifest key input.std of {source} is {list(std)}; it must be greater than 0")
     return size, mean, std
+
+
+def _cell_centre(value: Any, source: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+        raise BundleError(f"manifest key input.cell_centre of {source} is {value!r}; it must be a number from 0 to 1")
+    return float(value)
 
 
 def _triple(values: list[Any], key: str, source: str) -> _Triple:

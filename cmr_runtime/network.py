@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,57 +13,82 @@ import onnxruntime as ort
 
 from .bundle import Bundle
 from .errors import BundleError, InputError
-from .topology import JOINTS
+from .manifest import graph_part
 
 __all__ = ["MeshOutput", "MeshStage", "PriorOutput", "PriorStage"]
 
 _Array = npt.NDArray[np.float32]
+#: Shape of a tensor: a number is that size, None any fixed size; None for all of it is any fixed shape.
+_Form = tuple[int | None, ...] | None
+_Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, eq=False)
 class PriorOutput:
-    """What the prior stage sees in a crop; all but the features are probabilities.
+    """What the prior stage sees in a crop; maps, presence and right are probabilities.
+
+    A network gives some of it; None stands for what it does not give.
 
     Attributes
     ----------
-    heatmaps : (21, H, H) float32
-    silhouette : (H, H) float32
-    presence : float
+    heatmaps : (J, H, H) float32, or None
+    silhouette : (Hs, Hs) float32, or None
+    presence : float or None
         That the crop shows a hand.
     right : float
-        That the hand, as the crop shows it, is a right one.
-    features : (1, C, G, G) float32
+        That the hand, as the crop shows it, is a right one; 0.5 of a network that does not tell.
+    keypoints : (J, 2) float32, or None
+        Joints (x, y) in fractions of the crop's side: 0 and 1 are its edges.
+    features : float32 array, or None
         For the mesh stage.
     """
 
-    heatmaps: _Array
-    silhouette: _Array
-    presence: float
-    right: float
-    features: _Array
+    heatmaps: _Array | None = None
+    silhouette: _Array | None = None
+    presence: float | None = None
+    right: float = 0.5
+    keypoints: _Array | None = None
+    features: _Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class MeshOutput:
-    """What the mesh stage makes of it.
+    """What the mesh stage makes of it; None stands for what it does not give.
 
     Attributes
     ----------
     vertices : (V, 3) float32
         Metres, relative to the root joint, frame of the crop camera.
-    heatmaps : (21, H, H) float32
+    heatmaps : (J, H2, H2) float32, or None
         Probabilities, refined.
-    silhouette : (M, M) float32
+    silhouette : (M, M) float32, or None
         Probabilities, refined.
     """
 
     vertices: _Array
-    heatmaps: _Array
-    silhouette: _Array
+    heatmaps: _Array | None = None
+    silhouette: _Array | None = None
+
+
+#: Field of `PriorOutput` from the tensor of the same name.
+_PRIOR: dict[str, Callable[[_Array], Any]] = {
+    "heatmaps": lambda tensor: tensor[0],
+    "silhouette": lambda tensor: tensor[0, 0],
+    "presence": lambda tensor: float(tensor[0, 0]),
+    "right": lambda tensor: float(tensor[0, 0]),
+    "keypoints": lambda tensor: tensor[0],
+    "features": lambda tensor: tensor,
+}
+#: Field of `MeshOutput` and how it comes from the tensor, by the tensor's name.
+_MESH: dict[str, tuple[str, Callable[[_Array], Any]]] = {
+    "vertices": ("vertices", lambda tensor: tensor[0]),
+    "refined_heatmaps": ("heatmaps", lambda tensor: tensor[0]),
+    "refined_silhouette": ("silhouette", lambda tensor: tensor[0, 0]),
+}
 
 
 class PriorStage:
-    """Crop to heat maps, silhouette, presence, handedness and features.
+    """Crop to what the network sees in it: some of the fields of `PriorOutput`.
 
     Parameters
     ----------
@@ -71,57 +97,78 @@ class PriorStage:
     threads : int
         Threads inside an operator.
 
+    Attributes
+    ----------
+    size : int
+        Side S of the crop, pixels.
+    cell_centre : float
+        Where in its cell the peak of a heat map lies, in cells.
+    shapes : dict
+        Shapes of the outputs that the stage gives, by name.
+
     Raises
     ------
     BundleError
-        The graph does not load, or an input or output is missing or of another shape than the bundle's form has.
+        The graph does not load, its input is missing, or an input or output is unknown or of another shape than the
+        bundle's form has.
     """
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
-        S = bundle.input_size
-        name = "prior.onnx"
-        self._session = _session(bundle.prior, name, bundle.source, threads)
-        _expect(self._session.get_inputs(), {"image": (1, 3, S, S)}, name, bundle.source)
-        shapes = _expect(
-            self._session.get_outputs(),
-            {
-                "heatmaps": (1, JOINTS, None, None),
-                "silhouette": (1, 1, None, None),
-                "presence": (1, 1),
-                "right": (1, 1),
-                "features": (1, None, None, None),
-            },
-            name,
-            bundle.source,
-        )
-        self.size = S
-        self.shapes = {key: shapes[key] for key in ("features", "heatmaps", "silhouette")}
-        if len({*shapes["heatmaps"][2:], *shapes["silhouette"][2:]}) != 1:
-            raise BundleError(f"heatmaps and silhouette of {name} of {bundle.source} are not squares of one size")
+        S, J = bundle.input_size, bundle.topology.joints
+        self._part = f"{graph_part('prior', bundle.prior)} of {bundle.source}"
+        self._session = _session(bundle.prior, self._part, threads)
+        _shapes(self._session.get_inputs(), {"image": (1, 3, S, S)}, self._part, required=("image",))
+        optional: dict[str, _Form] = {
+            "heatmaps": (1, J, None, None),
+            "silhouette": (1, 1, None, None),
+            "presence": (1, 1),
+            "right": (1, 1),
+            "keypoints": (1, J, 2),
+            "features": None,
+            "coarse_heatmaps": (1, J, None, None),
+        }
+        shapes = _shapes(self._session.get_outputs(), optional, self._part)
+        self.size, self.cell_centre = S, bundle.cell_centre
+        self._names = [name for name in _PRIOR if name in shapes]  # coarse heat maps are for readers of the graph
+        self.shapes = {name: shapes[name] for name in self._names}
+        _check_square(self.shapes, ("heatmaps", "silhouette"), self._part)
         self._gain = (1.0 / (255.0 * np.array(bundle.std, np.float32))).reshape(3, 1, 1)
         self._bias = (np.array(bundle.mean, np.float32) / np.array(bundle.std, np.float32)).reshape(3, 1, 1)
         self._buffer = np.empty((1, 3, S, S), np.float32)
 
     def __call__(self, crop: npt.NDArray[np.uint8]) -> PriorOutput:
-        """Run on a crop, (S, S, 3) uint8 RGB. Not for two threads at once: the input buffer is shared."""
+        """Run on a crop, (S, S, 3) uint8 RGB. Not for two threads at once: the input buffer is shared.
+
+        Raises
+        ------
+        BundleError
+            The network gives keypoints that are not finite.
+        """
         np.multiply(crop.transpose(2, 0, 1), self._gain, out=self._buffer[0])
         np.subtract(self._buffer[0], self._bias, out=self._buffer[0])
-        names = ["heatmaps", "silhouette", "presence", "right", "features"]
-        heatmaps, silhouette, presence, right, features = self._session.run(names, {"image": self._buffer})
-        return PriorOutput(heatmaps[0], silhouette[0, 0], float(presence[0, 0]), float(right[0, 0]), features)
+        tensors = self._session.run(self._names, {"image": self._buffer})
+        output = PriorOutput(**{name: _PRIOR[name](value) for name, value in zip(self._names, tensors, strict=True)})
+        if output.keypoints is not None and not np.isfinite(output.keypoints).all():
+            raise BundleError(f"{self._part} gives keypoints that are not finite; export it again")
+        return output
 
 
 class MeshStage:
-    """Features and 2D cues to the mesh, and refined 2D cues.
+    """What the prior stage gives to the mesh, and refined 2D cues where the network has them.
 
     Parameters
     ----------
     bundle : Bundle
         Holds the graph and the topology that its vertices must fit.
     prior : PriorStage
-        The stage whose outputs it takes.
+        The stage of whose outputs it takes some.
     threads : int
         Threads inside an operator.
+
+    Attributes
+    ----------
+    shapes : dict
+        Shapes of the outputs that the stage gives, by name.
 
     Raises
     ------
@@ -130,36 +177,39 @@ class MeshStage:
     """
 
     def __init__(self, bundle: Bundle, prior: PriorStage, threads: int = 1) -> None:
-        name = "mesh.onnx"
-        self._session = _session(bundle.mesh, name, bundle.source, threads)
-        _expect(self._session.get_inputs(), prior.shapes, name, bundle.source)
-        shapes = _expect(
-            self._session.get_outputs(),
-            {
-                "vertices": (1, len(bundle.topology.template), 3),
-                "refined_heatmaps": (1, JOINTS, None, None),
-                "refined_silhouette": (1, 1, None, None),
-            },
-            name,
-            bundle.source,
-        )
-        for key in ("refined_heatmaps", "refined_silhouette"):
-            if shapes[key][2] != shapes[key][3]:
-                raise BundleError(f"{key} of {name} of {bundle.source} has shape {shapes[key]}; it must be square")
+        J = bundle.topology.joints
+        part = f"{graph_part('mesh', bundle.mesh)} of {bundle.source}"
+        self._session = _session(bundle.mesh, part, threads)
+        inputs = self._session.get_inputs()
+        if foreign := [node.name for node in inputs if node.name not in prior.shapes]:
+            raise BundleError(
+                f"part {part} takes {foreign[0]}, which the prior stage does not give; it gives {sorted(prior.shapes)}"
+            )
+        self._inputs = _shapes(inputs, prior.shapes, part)
+        if not self._inputs:
+            raise BundleError(f"part {part} takes nothing; it must take some of {sorted(prior.shapes)}")
+        wanted: dict[str, _Form] = {
+            "vertices": (1, len(bundle.topology.template), 3),
+            "refined_heatmaps": (1, J, None, None),
+            "refined_silhouette": (1, 1, None, None),
+        }
+        self.shapes = _shapes(self._session.get_outputs(), wanted, part, required=("vertices",))
+        _check_square(self.shapes, ("refined_heatmaps", "refined_silhouette"), part)
+        self._names = list(self.shapes)
 
     def __call__(self, prior: PriorOutput) -> MeshOutput:
         """Run on what the prior stage gave."""
         cues = {
-            "features": prior.features,
-            "heatmaps": prior.heatmaps[None],
-            "silhouette": prior.silhouette[None, None],
+            name: np.asarray(getattr(prior, name), np.float32).reshape(shape) for name, shape in self._inputs.items()
         }
-        names = ["vertices", "refined_heatmaps", "refined_silhouette"]
-        vertices, heatmaps, silhouette = self._session.run(names, cues)
-        return MeshOutput(vertices[0], heatmaps[0], silhouette[0, 0])
+        fields = {}
+        for name, value in zip(self._names, self._session.run(self._names, cues), strict=True):
+            field, read = _MESH[name]
+            fields[field] = read(value)
+        return MeshOutput(**fields)
 
 
-def _session(graph: bytes, name: str, source: str, threads: int) -> ort.InferenceSession:
+def _session(graph: bytes, part: str, threads: int) -> ort.InferenceSession:
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 256:
         raise InputError(f"threads is {threads!r}; give a whole number from 1 to 256")
     options = ort.SessionOptions()
@@ -174,29 +224,37 @@ def _session(graph: bytes, name: str, source: str, threads: int) -> ort.Inferenc
     try:
         return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises classes of its own that share no base but Exception.
-        raise BundleError(
-            f"part {name} of {source} does not load in ONNX Runtime {ort.__version__}: {error}"
-        ) from error
+        raise BundleError(f"part {part} does not load in ONNX Runtime {ort.__version__}: {error}") from error
 
 
-def _expect(
-    nodes: Sequence[ort.NodeArg], wanted: Mapping[str, tuple[int | None, ...]], part: str, source: str
-) -> dict[str, tuple[int, ...]]:
-    """Shapes by name; None in `wanted` stands for any fixed size."""
+def _shapes(
+    nodes: Sequence[ort.NodeArg], known: Mapping[str, _Form], part: str, required: Sequence[str] = ()
+) -> _Shapes:
+    """Shapes by name, in the order of `known`, each checked against it."""
     found = {node.name: node for node in nodes}
-    shapes = {}
-    for name, shape in wanted.items():
+    for name in required:
         if name not in found:
-            raise BundleError(f"part {part} of {source} lacks {name}; it has {sorted(found)}")
+            raise BundleError(f"part {part} lacks {name}; it has {sorted(found)}")
+    if extra := sorted(set(found) - set(known)):
+        raise BundleError(f"part {part} has {extra[0]}, which this version does not know; it knows {sorted(known)}")
+    shapes = {}
+    for name, form in known.items():
+        if name not in found:
+            continue
         node = found[name]
         sizes = tuple(node.shape)
-        fits = len(sizes) == len(shape) and all(
-            isinstance(a, int) and a > 0 and b in (None, a) for a, b in zip(sizes, shape, strict=True)
+        wanted = (None,) * len(sizes) if form is None else form
+        fits = len(sizes) == len(wanted) and all(
+            isinstance(a, int) and a > 0 and b in (None, a) for a, b in zip(sizes, wanted, strict=True)
         )
         if not fits or node.type != "tensor(float)":
-            form = tuple("any" if b is None else b for b in shape)
-            raise BundleError(f"{name} of {part} of {source} is {node.type} {sizes}; it must be tensor(float) {form}")
+            text = "of fixed shape" if form is None else tuple("any" if b is None else b for b in form)
+            raise BundleError(f"{name} of {part} is {node.type} {sizes}; it must be tensor(float) {text}")
         shapes[name] = sizes
-    if extra := sorted(set(found) - set(wanted)):
-        raise BundleError(f"part {part} of {source} has {extra[0]}, which this version does not know")
     return shapes
+
+
+def _check_square(shapes: _Shapes, names: Sequence[str], part: str) -> None:
+    for name in names:
+        if name in shapes and shapes[name][2] != shapes[name][3]:
+            raise BundleError(f"{name} of {part} has shape {shapes[name]}; it must be square")

@@ -31,7 +31,7 @@ _MESH_WEIGHT = 0.6
 
 
 class _Cues(NamedTuple):
-    """Refined 2D cues in pixels of the image; `marks` tells which points of the outline a border cuts."""
+    """2D cues in pixels of the image; `marks` tells which points of the outline a border cuts."""
 
     keypoints: npt.NDArray[np.float64]
     scores: npt.NDArray[np.float64]
@@ -54,6 +54,8 @@ class Pipeline:
         Of the registration.
     hand_length : float or None
         Known length of the hand, metres; see `Registrar`.
+    side : {"left", "right"} or None
+        Of every hand, if the caller knows it; see `Viewer`.
 
     Attributes
     ----------
@@ -61,6 +63,12 @@ class Pipeline:
         The first half: a region's `View`.
     faces : dict
         Triangles by side, (F, 3) int32, counter-clockwise seen from outside.
+
+    Raises
+    ------
+    BundleError
+        A graph that does not fit the bundle, or a bundle whose mesh cannot be placed: without joints of the mesh, or
+        without joints in the image.
     """
 
     def __init__(
@@ -70,11 +78,22 @@ class Pipeline:
         hand_scale: tuple[float, float],
         solver: str,
         hand_length: float | None = None,
+        side: Literal["left", "right"] | None = None,
     ) -> None:
+        if bundle.topology.joint_regressor is None:
+            raise BundleError(
+                f"{bundle.source} lacks the joint_regressor of its topology, so its mesh has no joints and cannot be "
+                "placed in the image; export it with the regressor, which the maker of its body model gives out"
+            )
         prior = PriorStage(bundle, threads)
-        self.viewer = Viewer(prior)
-        self._bundle, self._size = bundle, prior.size
+        self.viewer = Viewer(prior, side)
+        self._bundle, self._size, self._side = bundle, prior.size, side
         self._mesh = MeshStage(bundle, prior, threads)
+        if not {"heatmaps", "keypoints"} & set(prior.shapes) and "refined_heatmaps" not in self._mesh.shapes:
+            raise BundleError(
+                f"{bundle.source} gives no 2D pose (heatmaps or keypoints of its prior stage, refined_heatmaps of its "
+                "mesh stage), so its mesh cannot be placed in the image; take a network that gives one"
+            )
         self._registrar = Registrar(hand_scale, solver, hand_length=hand_length)
         self._regressor = bundle.topology.joint_regressor.astype(np.float64)
         right = bundle.topology.faces
@@ -111,7 +130,7 @@ class Pipeline:
         joints = self._regressor @ vertices
         root = joints[self._bundle.root_joint].copy()
         if not np.isfinite(root).all():
-            raise BundleError(f"mesh.onnx of {self._bundle.source} gives values that are not finite; export it again")
+            raise BundleError(f"mesh stage of {self._bundle.source} gives values that are not finite; export it again")
         vertices -= root
         joints -= root
         decoded = perf_counter()
@@ -125,6 +144,7 @@ class Pipeline:
         keypoints = _settle(cues.keypoints, cues.scores, camera.project(placed))
         done = perf_counter()
         side: Literal["left", "right"] = "left" if view.roi.mirrored else "right"
+        probability = view.right if side == "right" else 1.0 - view.right
         return Hand(
             vertices=(fit.scale * vertices + fit.translation).astype(np.float32),
             joints=placed.astype(np.float32),
@@ -134,12 +154,13 @@ class Pipeline:
             translation=fit.translation,
             scale=fit.scale,
             handedness=side,
-            handedness_score=view.right if side == "right" else 1.0 - view.right,
+            handedness_score=probability if self._side is None else 1.0,
             score=view.presence,
             registration=fit,
             roi=view.roi,
             camera=camera,
             faces=self.faces[side],
+            joint_parents=self._bundle.topology.joint_parents,
             times=StageTimes(
                 crop=view.crop_ms,
                 prior=view.prior_ms,
@@ -150,10 +171,14 @@ class Pipeline:
         )
 
     def _decode(self, image: _Image, view: View, output: MeshOutput) -> _Cues:
+        """Refined cues; where the mesh stage gives none, those of the prior stage."""
         S = self._size
-        crop_points, scores = decode(output.heatmaps, S)
+        crop_points, scores = (
+            view.pose if output.heatmaps is None else decode(output.heatmaps, S, self._bundle.cell_centre)
+        )
         keypoints = view.roi.to_image(crop_points, S)
-        crop_outline = contour(output.silhouette, S)
+        silhouette = view.prior.silhouette if output.silhouette is None else output.silhouette
+        crop_outline = None if silhouette is None else contour(silhouette, S)
         if crop_outline is None:
             return _Cues(keypoints, scores, None, None)
         outline = view.roi.to_image(crop_outline, S).astype(np.float32)
@@ -164,7 +189,7 @@ class Pipeline:
 def _settle(
     keypoints: npt.NDArray[np.float64], scores: npt.NDArray[np.float64], projected: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Mean of keypoints and projected joints, (21, 2) pixels: a heat map without a clear peak leaves it to the mesh."""
+    """Mean of keypoints and projected joints, (J, 2) pixels: a heat map without a clear peak leaves it to the mesh."""
     weight = scores[:, None]
     settled: npt.NDArray[np.float64] = (weight * keypoints + _MESH_WEIGHT * projected) / (weight + _MESH_WEIGHT)
     return settled

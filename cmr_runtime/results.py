@@ -43,24 +43,26 @@ class Hand:
 
     Attributes
     ----------
-    vertices, joints : (V, 3), (21, 3) float32
+    vertices, joints : (V, 3), (J, 3) float32
         Metres, camera frame (x right, y down, z forward).
-    keypoints : (21, 2) float32
+    keypoints : (J, 2) float32
         Joints in the image, pixels of the image given: what the network sees in 2D, settled with the placed mesh by
         their scores. They differ from the projected `joints` where the network sees a joint clearly.
-    keypoint_scores : (21,) float32
-        Of what the network sees in 2D, 0 to 1; a low score leaves the keypoint to the mesh.
+    keypoint_scores : (J,) float32
+        Of what the network sees in 2D, 0 to 1; a low score leaves the keypoint to the mesh. 1 where the network gives
+        points without scores.
     silhouette : (N, 2) float32
-        Outer contour, pixels of the image given; N = 0 if no region was large enough.
+        Outer contour, pixels of the image given; N = 0 if no region was large enough, or the network gives none.
     translation : (3,) float64
-        Position of the root joint (the middle finger's knuckle), metres, camera frame.
+        Position of the root joint (of the default network the middle finger's knuckle), metres, camera frame.
     scale : float
         Factor by which the network's hand was enlarged.
     handedness : "left" or "right"
     handedness_score : float
-        Probability of that side, 0 to 1.
+        Probability of that side, 0 to 1: 1 where the caller said it, 0.5 where neither caller nor network tell.
     score : float
-        Probability that there is a hand, 0 to 1.
+        Probability that there is a hand, 0 to 1. Of a network that does not judge it, the clarity of its heat maps: the
+        mean height of their peaks, and 1 if it has none.
     registration : Registration
         How well mesh and image agree, and whether the depth is metric.
     roi : Roi
@@ -69,6 +71,8 @@ class Hand:
         The camera used; the default one if none was given.
     faces : (F, 3) int32
         Triangles, counter-clockwise seen from outside, for this side of the body.
+    joint_parents : (J,) int32
+        Parent of each joint; the first (the wrist) is its own.
     times : StageTimes
     """
 
@@ -86,6 +90,7 @@ class Hand:
     roi: Roi
     camera: Camera = field(repr=False)
     faces: npt.NDArray[np.int32] = field(repr=False)
+    joint_parents: npt.NDArray[np.int32] = field(repr=False)
     times: StageTimes = field(repr=False)
 
     @property
@@ -95,7 +100,7 @@ class Hand:
 
     @property
     def joints_root(self) -> npt.NDArray[np.float32]:
-        """Joints, (21, 3) metres, relative to the root joint, axes of the camera."""
+        """Joints, (J, 3) metres, relative to the root joint, axes of the camera."""
         return self.joints - self.translation.astype(np.float32)
 
     def to_dict(self, mesh: bool = False) -> dict[str, Any]:

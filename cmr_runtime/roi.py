@@ -19,8 +19,8 @@ __all__ = ["Roi"]
 
 # Image pixels per crop pixel above which bilinear sampling skips pixels, so that the image is averaged down first.
 _ALIASING = 2.0
-# Joints whose connection points along the hand.
-_WRIST, _KNUCKLE = 0, 9
+# Joints of a hand, and those whose connection points along it.
+_JOINTS, _WRIST, _KNUCKLE = 21, 0, 9
 # Part of the joints' extent under which that connection says nothing about the hand's direction.
 _FORESHORTENED = 0.25
 
@@ -103,8 +103,8 @@ class Roi:
 
         Parameters
         ----------
-        joints : (21, 2) array
-            Pixels of the image.
+        joints : (J, 2) array
+            Pixels of the image. What has not the 21 joints of a hand is not turned.
         scale : float
             As for `around`.
         angle : float
@@ -114,9 +114,10 @@ class Roi:
             Carried over to the region.
         """
         p = np.asarray(joints, dtype=np.float64)
-        across, down = p[_KNUCKLE] - p[_WRIST]
-        if math.hypot(across, down) > _FORESHORTENED * float(np.ptp(p, axis=0).max()):
-            angle = math.atan2(across, -down)
+        if len(p) == _JOINTS:
+            across, down = p[_KNUCKLE] - p[_WRIST]
+            if math.hypot(across, down) > _FORESHORTENED * float(np.ptp(p, axis=0).max()):
+                angle = math.atan2(across, -down)
         return cls.around(p, scale, angle, mirrored)
 
     def flipped(self) -> Roi:

@@ -16,14 +16,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .arguments import DEFAULT_FOV
 from .bundle import Bundle
 from .camera import Camera
 from .draw import draw_hands
 from .errors import CmrError, InputError
-from .image_io import IMAGE_SUFFIXES, parse_camera, read_image, write_image
+from .image_io import IMAGE_SUFFIXES, parse_box, parse_camera, read_image, write_image
 from .mesh_io import JsonLines
 from .results import Hand
-from .tracker import DEFAULT_FOV, HandMeshTracker
+from .tracker import HandMeshTracker
 
 __all__ = ["main"]
 
@@ -57,6 +58,7 @@ class _Command:
         self._cameras: dict[tuple[int, int], Camera | None] = {}
         self._failed = 0
         self._warm: set[HandMeshTracker] = set()
+        self._boxes = None if options.box is None else [parse_box(options.box)]
 
     def run(self) -> int:
         sources, several = self._sources()
@@ -105,7 +107,8 @@ class _Command:
             self._failed += 1
 
     def _tracker(self, bundle: Bundle, mode: Literal["image", "video"]) -> HandMeshTracker:
-        return HandMeshTracker(bundle, mode, self._options.num_hands, threads=self._options.threads)
+        options = self._options
+        return HandMeshTracker(bundle, mode, options.num_hands, threads=options.threads, side=options.side)
 
     def _image(self, tracker: HandMeshTracker, path: Path, lines: JsonLines) -> None:
         image = read_image(path)
@@ -142,13 +145,16 @@ class _Command:
 
     def _track(self, tracker: HandMeshTracker, image: _Image, seconds: float | None) -> list[Hand]:
         camera = self._camera(image.shape[1], image.shape[0])
+        boxes = self._boxes
         if tracker not in self._warm:
             # The first call of a network allocates and plans: a frame that is not timed takes these costs.
-            tracker.track(image, camera)
+            tracker.track(image, camera, None, boxes)
             tracker.reset()
+            if boxes is not None and tracker.mode == "video":
+                tracker.follow(boxes)
             self._warm.add(tracker)
         start = time.perf_counter()
-        hands = tracker.track(image, camera, seconds)
+        hands = tracker.track(image, camera, seconds, boxes if tracker.mode == "image" else None)
         self._frame_ms.append(1e3 * (time.perf_counter() - start))
         self._found += bool(hands)
         self._hands.extend(hands)
@@ -214,6 +220,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"known horizontal field of view; without it and --camera, {DEFAULT_FOV:g} is assumed and depth is not "
         "metric",
     )
+    parser.add_argument(
+        "--box",
+        metavar="X,Y,W,H",
+        help="where the hand is, pixels: in every image; in the first frame of a video, from where it is followed",
+    )
+    parser.add_argument("--side", choices=("left", "right"), help="of every hand; default: the network judges it")
     parser.add_argument("--num-hands", type=int, default=1, metavar="N", help="most hands in an image (default 1)")
     parser.add_argument("--max-frames", type=int, metavar="N", help="end a video or webcam after N frames")
     parser.add_argument("--meshes", action="store_true", help="a mesh for each frame of a video, too")

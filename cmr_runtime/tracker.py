@@ -6,39 +6,36 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from .arguments import check_boxes, check_image, check_probability, check_scale, check_whole
+from .arguments import (
+    check_boxes,
+    check_camera,
+    check_choice,
+    check_image,
+    check_probability,
+    check_scale,
+    check_timestamp,
+    check_whole,
+)
 from .bundle import Bundle
 from .camera import Camera
-from .errors import CameraError, InputError
+from .errors import InputError
+from .following import Track
 from .pipeline import Pipeline
 from .results import Hand
 from .roi import Roi
-from .search import SAME, Search
-from .view import View, Viewer
+from .search import CLEAR, SAME, Search
+from .view import View
 
-__all__ = ["DEFAULT_FOV", "HandMeshTracker"]
-
-#: Horizontal field of view assumed where no camera is given, degrees; usual for webcams. Depth is then not metric.
-DEFAULT_FOV = 60.0
+__all__ = ["HandMeshTracker"]
 
 _Image = npt.NDArray[np.uint8]
 _Box = Sequence[float] | npt.NDArray[np.generic]
-
-
-@dataclass
-class _Track:
-    """A hand that is followed: where it is expected, whether its side was ever clear, and what spoke against it."""
-
-    roi: Roi
-    sure: bool = False
-    against: float = 0.0
 
 
 class HandMeshTracker:
@@ -47,7 +44,8 @@ class HandMeshTracker:
     Parameters
     ----------
     bundle : Bundle, path or None
-        The model; None is the one that comes with the package.
+        The model; None is the one that comes with the package. A network that does not judge whether there is a hand
+        cannot search: where no boxes are given it looks at the largest square in the middle of the image.
     mode : {"video", "image", "live"}
         "image": every image is searched as a whole, nothing is remembered. "video": images are frames of one video;
         a hand found is followed from frame to frame, and while hands are missing a few windows of each frame are
@@ -55,8 +53,9 @@ class HandMeshTracker:
         own frame's hands; dropping frames under load is up to the caller.
     num_hands : int
         Most hands that are searched for or followed.
-    min_presence : float
-        A hand counts as there from this probability, 0 to 1.
+    min_presence : float or None
+        A hand counts as there from this `Hand.score`, 0 to 1. None stands for 0.5 where the network gives its
+        probability, and else for 0.2: as clear as a search wants the heat maps.
     threads : int
         Threads inside a stage.
     hand_scale : (float, float)
@@ -69,11 +68,14 @@ class HandMeshTracker:
     hand_length : float or None
         Length of the hand where it is known, metres, from the crease of the wrist to the tip of the middle finger. It
         takes the place of `hand_scale`, and makes depth several times surer.
+    side : {"left", "right"} or None
+        Of every hand, where it is known: the network is then not asked, which saves looks. None leaves it to the
+        network; one that does not tell takes every hand for a right one.
 
     Raises
     ------
     BundleError
-        There is no bundle, or it is damaged.
+        There is no bundle, it is damaged, or its mesh cannot be placed: it has no 2D pose or no joint regressor.
     InputError
         An option out of range.
 
@@ -87,11 +89,6 @@ class HandMeshTracker:
     #: Side of a hand's box as a multiple of the larger side of its keypoints' bounding box: the middle (geometric
     #: mean) of the range that the network is trained with.
     TRACK_SCALE = 1.7
-    #: A hand's side is settled once it was this probable; until then each frame is looked at from both sides.
-    SURE = 0.9
-    #: A settled side changes when the frames in a row that contradict it add up to this many nats (log-odds): two or
-    #: three frames that are certain, more that are in doubt.
-    SIDE_EVIDENCE = 8.0
     #: A caller's box is drawn again if the hand in it is turned by more than this, radians.
     ASKEW = 0.5
     #: Windows searched per frame of a video.
@@ -102,27 +99,31 @@ class HandMeshTracker:
         bundle: Bundle | str | os.PathLike[str] | None = None,
         mode: Literal["image", "video", "live"] = "video",
         num_hands: int = 1,
-        min_presence: float = 0.5,
+        min_presence: float | None = None,
         threads: int = 1,
         hand_scale: tuple[float, float] = (1.0, 0.08),
         solver: str = "osqp",
         refine: int = 2,
         hand_length: float | None = None,
+        side: Literal["left", "right"] | None = None,
     ) -> None:
-        if mode not in ("image", "video", "live"):
-            raise InputError(f"mode is {mode!r}; give 'image', 'video' or 'live'")
+        check_choice("mode", mode, ("image", "video", "live"))
+        check_choice("side", side, ("left", "right", None))
         self._num_hands = check_whole("num_hands", num_hands, 1, 64)
         self._refine = check_whole("refine", refine, 0, 10)
-        self._min_presence = check_probability("min_presence", min_presence)
+        least = None if min_presence is None else check_probability("min_presence", min_presence)
         if bundle is None:
             bundle = Bundle.default()
         elif not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle)
         self.bundle = bundle
         self.mode = mode
-        self._pipeline: Pipeline | None = Pipeline(bundle, threads, check_scale(hand_scale), solver, hand_length)
+        stages = Pipeline(bundle, threads, check_scale(hand_scale), solver, hand_length, side)
+        self._pipeline: Pipeline | None = stages
+        self._min_presence = (0.5 if stages.viewer.detects else CLEAR) if least is None else least
         self._search = Search(self._min_presence, self.TRACK_SCALE)
-        self._tracks: list[_Track] = []
+        self._tracks: list[Track] = []
+        self._boxes: list[Roi] = []
         self._timestamp = -math.inf
 
     @property
@@ -169,34 +170,40 @@ class HandMeshTracker:
         if stages is None:
             raise InputError("the tracker is closed; make a new one")
         image = check_image(rgb)
-        height, width = image.shape[:2]
         metric = camera is not None
-        if camera is None:
-            camera = Camera.from_fov(DEFAULT_FOV, width, height)
-        elif not isinstance(camera, Camera):
-            raise CameraError(
-                f"camera is a {type(camera).__name__}; give a Camera, for instance Camera.from_matrix(K, …)"
-            )
-        if (camera.width, camera.height) != (width, height):
-            size = f"{camera.width}×{camera.height}"
-            raise CameraError(
-                f"camera is for {size} pixels, the image has {width}×{height}; give the camera of this image"
-            )
+        camera = check_camera(camera, image.shape[1], image.shape[0])
         boxes = None if rois is None else check_boxes(rois)
-        self._check_timestamp(timestamp)
+        if self.mode != "image":
+            self._timestamp = check_timestamp(timestamp, self._timestamp)
 
         if boxes is not None:
-            views = [self._look(stages, image, box) for box in boxes]
-            views = [view for view in views if view.presence >= self._min_presence]
+            views = self._look(stages, image, boxes)
         elif self.mode == "image":
-            views = self._search(stages.viewer, image, self._num_hands)
+            views = self._find(stages, image, self._num_hands)
         else:
             return self._next_frame(stages, image, camera, metric)
         return [stages.hand(image, view, camera, metric) for view in views]
 
+    def follow(self, rois: Sequence[_Box] | npt.NDArray[np.generic]) -> None:
+        """Begin to follow what boxes show in the next frame of a video, in the place of what was followed so far.
+
+        Parameters
+        ----------
+        rois : sequence of (x0, y0, x1, y1)
+            As for `track`; those beyond `num_hands` are not looked at.
+
+        Raises
+        ------
+        InputError
+            A box without area, or a tracker in mode image, which follows nothing.
+        """
+        if self.mode == "image":
+            raise InputError("a tracker in mode 'image' follows nothing; give the boxes to track(rois=...)")
+        self._boxes, self._tracks = check_boxes(rois), []
+
     def reset(self) -> None:
         """Forget the hands followed and the last timestamp: the next frame begins another video."""
-        self._tracks = []
+        self._tracks, self._boxes = [], []
         self._search.reset()
         self._timestamp = -math.inf
 
@@ -213,20 +220,13 @@ class HandMeshTracker:
     ) -> None:
         self.close()
 
-    def _check_timestamp(self, timestamp: float | None) -> None:
-        if timestamp is None or self.mode == "image":
-            return
-        if not isinstance(timestamp, int | float | np.number) or not math.isfinite(timestamp):
-            raise InputError(f"timestamp is {timestamp!r}; give finite seconds")
-        if timestamp <= self._timestamp:
-            last = self._timestamp
-            raise InputError(
-                f"timestamp {timestamp} s follows {last} s; it must increase, or call reset() for a new video"
-            )
-        self._timestamp = float(timestamp)
+    def _look(self, stages: Pipeline, image: _Image, boxes: Sequence[Roi]) -> list[View]:
+        """Return views of the boxes that show a hand."""
+        views = [self._look_closer(stages, image, box) for box in boxes]
+        return [view for view in views if view.presence >= self._min_presence]
 
-    def _look(self, stages: Pipeline, image: _Image, box: Roi) -> View:
-        """Look at a caller's box, drawn again around what is seen in it where the hand lies askew or fits it badly."""
+    def _look_closer(self, stages: Pipeline, image: _Image, box: Roi) -> View:
+        """Look at a box, drawn again around what is seen in it where the hand lies askew or fits it badly."""
         view = stages.viewer.sided(image, box, self._min_presence)
         for _ in range(self._refine):
             if not view.presence >= self._min_presence:
@@ -238,35 +238,39 @@ class HandMeshTracker:
             view = stages.viewer.sided(image, better, self._min_presence)
         return view
 
+    def _find(
+        self,
+        stages: Pipeline,
+        image: _Image,
+        count: int,
+        known: Sequence[Roi] = (),
+        budget: int | None = None,
+    ) -> list[View]:
+        """Return views of hands besides the known ones: in boxes to follow, else searched for, else in the middle."""
+        boxes, self._boxes = self._boxes, []
+        if not boxes:
+            if stages.viewer.detects:
+                return self._search(stages.viewer, image, count, known, budget)
+            height, width = image.shape[:2]
+            boxes = [] if known else [Roi(0.5 * (width - 1), 0.5 * (height - 1), min(width, height))]
+        return self._look(stages, image, boxes[:count])
+
     def _next_frame(self, stages: Pipeline, image: _Image, camera: Camera, metric: bool) -> list[Hand]:
         hands: list[Hand] = []
-        kept: list[_Track] = []
+        kept: list[Track] = []
         for track in self._tracks:
-            view = self._follow(stages.viewer, image, track)
+            view = track.look(stages.viewer, image, self._min_presence)
             if view is not None:
                 self._keep(stages.hand(image, view, camera, metric), track, hands, kept)
         missing = self._num_hands - len(kept)
         if missing > 0:
             known = [track.roi for track in kept]
-            for view in self._search(stages.viewer, image, missing, known, self.SEARCH_BUDGET):
-                self._keep(stages.hand(image, view, camera, metric), _Track(view.roi), hands, kept)
+            for view in self._find(stages, image, missing, known, self.SEARCH_BUDGET):
+                self._keep(stages.hand(image, view, camera, metric), Track(view.roi), hands, kept)
         self._tracks = kept
         return hands
 
-    def _follow(self, viewer: Viewer, image: _Image, track: _Track) -> View | None:
-        """Look where the hand is expected; None if it is gone. A single frame does not change a side that was clear."""
-        if not track.sure:
-            view = viewer.sided(image, track.roi, self._min_presence)
-        else:
-            view = viewer(image, track.roi)
-            track.against = max(0.0, track.against - _log_odds(view.prior.right)) if view.prior.right < 0.5 else 0.0
-            if track.against >= self.SIDE_EVIDENCE:
-                track.against = 0.0
-                view = viewer.sided(image, track.roi, self._min_presence)
-        track.sure = track.sure or view.prior.right >= self.SURE
-        return view if view.presence >= self._min_presence else None
-
-    def _keep(self, hand: Hand, track: _Track, hands: list[Hand], kept: list[_Track]) -> None:
+    def _keep(self, hand: Hand, track: Track, hands: list[Hand], kept: list[Track]) -> None:
         """Add a hand and where it is expected next, unless another box has run into the same hand."""
         # The mesh as it was placed: steadier than 2D keypoints, of which single ones may be far off.
         joints = hand.camera.project(hand.joints)
@@ -274,9 +278,3 @@ class HandMeshTracker:
         if all(track.roi.overlap(other.roi) <= SAME for other in kept):
             hands.append(hand)
             kept.append(track)
-
-
-def _log_odds(probability: float) -> float:
-    """Log-odds of a probability; certainty counts as one in two hundred for an error."""
-    p = min(max(probability, 0.005), 0.995)
-    return math.log(p / (1.0 - p))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from time import perf_counter
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,8 @@ class View:
         Side of that crop, pixels.
     crop_ms, prior_ms : float
         Time spent, milliseconds.
+    cell_centre : float
+        Where in its cell the peak of a heat map lies, in cells.
     """
 
     roi: Roi
@@ -38,59 +41,91 @@ class View:
     size: int
     crop_ms: float
     prior_ms: float
+    cell_centre: float = 0.5
 
     @property
     def presence(self) -> float:
-        """Probability that there is a hand."""
-        return self.prior.presence
+        """Probability that there is a hand; of a network that does not judge it, the clarity."""
+        return self.clarity if self.prior.presence is None else self.prior.presence
 
     @property
     def right(self) -> float:
-        """Probability that the hand in the image (not in a mirrored crop) is a right one."""
+        """Probability that the hand in the image (not in a mirrored crop) is a right one; 0.5 if nothing tells."""
         return 1.0 - self.prior.right if self.roi.mirrored else self.prior.right
 
     @cached_property
-    def _decoded(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        return decode(self.prior.heatmaps, self.size)
+    def pose(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Joints that the prior stage sees, (J, 2) pixels of the crop, and scores, (J,); J = 0 if it gives none."""
+        if self.prior.heatmaps is not None:
+            return decode(self.prior.heatmaps, self.size, self.cell_centre)
+        points = np.empty((0, 2)) if self.prior.keypoints is None else self.prior.keypoints.astype(np.float64)
+        return points * self.size - 0.5, np.ones(len(points))
 
     @property
     def keypoints(self) -> npt.NDArray[np.float64]:
-        """Joints, (21, 2), as the prior's heat maps have them, pixels of the image."""
-        return self.roi.to_image(self._decoded[0], self.size)
+        """Joints, (J, 2), as the prior stage has them, pixels of the image."""
+        return self.roi.to_image(self.pose[0], self.size)
 
     def closer(self, scale: float) -> Roi:
-        """Return the region drawn again around what is seen in it, upright; `scale` as for `Roi.upright`."""
+        """Return the region drawn again around what is seen in it, upright; `scale` as for `Roi.upright`.
+
+        Without joints it stays as it is.
+        """
+        if not len(self.pose[0]):
+            return self.roi
         return Roi.upright(self.keypoints, scale, self.roi.angle, self.roi.mirrored)
 
     @property
     def clarity(self) -> float:
-        """Mean height of the joints' peaks, 0 to 1: what only resembles a hand has no clear joints."""
-        return float(self._decoded[1].mean())
+        """Mean height of the joints' peaks, 0 to 1: what only resembles a hand has no clear joints. 1 without peaks."""
+        scores = self.pose[1]
+        return float(scores.mean()) if len(scores) else 1.0
 
 
 class Viewer:
-    """Looks at regions of an image with the prior stage."""
+    """Looks at regions of an image with the prior stage.
 
-    def __init__(self, prior: PriorStage) -> None:
+    Parameters
+    ----------
+    prior : PriorStage
+        The first stage of the network.
+    side : {"left", "right"} or None
+        Of every hand, if the caller knows it. None leaves it to the network; one that does not tell sees right hands.
+
+    Attributes
+    ----------
+    detects : bool
+        Whether the network tells a hand from what is none, so that an image can be searched with it.
+    judges : bool
+        Whether sides are judged by looking; otherwise each crop is mirrored as the one side wants it.
+    """
+
+    def __init__(self, prior: PriorStage, side: Literal["left", "right"] | None = None) -> None:
         self._prior = prior
+        self._mirrored = side == "left"
+        self.detects = "presence" in prior.shapes
+        self.judges = side is None and "right" in prior.shapes
 
     def __call__(self, image: npt.NDArray[np.uint8], roi: Roi) -> View:
-        """Look at a region as it is. `image` is (H, W, 3) RGB."""
+        """Look at a region as it is, or mirrored as the known side wants it. `image` is (H, W, 3) RGB."""
+        if not self.judges and roi.mirrored != self._mirrored:
+            roi = roi.flipped()
         start = perf_counter()
         crop = roi.crop(image, self._prior.size)
         middle = perf_counter()
         prior = self._prior(crop)
-        return View(roi, prior, self._prior.size, 1e3 * (middle - start), 1e3 * (perf_counter() - middle))
+        times = 1e3 * (middle - start), 1e3 * (perf_counter() - middle)
+        return View(roi, prior, self._prior.size, *times, self._prior.cell_centre)
 
     def sided(self, image: npt.NDArray[np.uint8], roi: Roi, min_presence: float) -> View:
         """Look at a region as it is and in the mirror, and return the look that shows more of a right hand.
 
         The mesh stage knows right hands only. Two looks are compared rather than one judged, so that a network that
-        leans to one side does not mistake the other. Without a hand (presence under `min_presence`) there is no second
-        look.
+        leans to one side does not mistake the other. Without a hand (presence under `min_presence`), or where sides are
+        not judged, there is no second look.
         """
         view = self(image, roi)
-        if not view.presence >= min_presence:
+        if not (self.judges and view.presence >= min_presence):
             return view
         other = self(image, roi.flipped())
         chosen = other if other.prior.right > view.prior.right else view

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from disc_bundle import S, make_mesh, make_prior, make_topology
+from disc_bundle import make_content, make_topology
 
 from cmr_runtime import Bundle, Topology, write_bundle
 
@@ -19,18 +19,7 @@ def topology() -> Topology:
 @pytest.fixture(scope="session")
 def content(topology: Topology) -> dict:
     """Keyword arguments of `write_bundle`."""
-    return {
-        "prior": make_prior(),
-        "mesh": make_mesh(topology),
-        "topology": topology,
-        "licence_text": "For tests only.\n",
-        "name": "disc",
-        "licence": "Apache-2.0",
-        "provenance": {"weights": "none", "hand": "a ball"},
-        "input_size": S,
-        "mean": [0.0, 0.0, 0.0],
-        "std": [1.0, 1.0, 1.0],
-    }
+    return make_content(topology=topology)
 
 
 @pytest.fixture(scope="session")

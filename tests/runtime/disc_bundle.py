@@ -3,6 +3,7 @@
 
 The prior puts 20 joints on the disc's edge and the root (joint 9) at its centre, both found from the mass of the bright
 pixels, so everything that the tracker does with them has a known answer.
+Other networks are made by leaving outputs out.
 """
 
 from __future__ import annotations
@@ -21,8 +22,13 @@ ANGLES = 0.5 * np.pi + np.linspace(0.0, 2.0 * np.pi, 21, endpoint=False)
 OFFSETS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
 OFFSETS[9] = 0.0
 
+#: What the prior stage of the default network gives; other networks may also give keypoints.
+PRIOR_OUTPUTS = ("heatmaps", "silhouette", "presence", "right", "features")
+MESH_INPUTS = ("features", "heatmaps", "silhouette")
+MESH_OUTPUTS = ("vertices", "refined_heatmaps", "refined_silhouette")
 
-def make_topology() -> Topology:
+
+def make_topology(joints: int = 21, regressor: bool = True) -> Topology:
     """A sphere-like tetrahedral cloud: 60 vertices on a sphere of 5 cm, triangulated by its convex hull."""
     from scipy.spatial import ConvexHull
 
@@ -38,10 +44,13 @@ def make_topology() -> Topology:
     targets = np.concatenate([0.045 * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1), np.zeros((21, 1))], axis=1)
     targets[9] = 0.0
     homogeneous = np.concatenate([points, np.ones((V, 1))], axis=1)
-    regressor = np.concatenate([targets, np.ones((21, 1))], axis=1) @ np.linalg.pinv(homogeneous)
-    parents = np.array([0, *(0 if (j - 1) % 4 == 0 else j - 1 for j in range(1, 21))])
+    rows = np.concatenate([targets, np.ones((21, 1))], axis=1)[:joints] @ np.linalg.pinv(homogeneous)
+    parents = np.array([0, *(0 if (j - 1) % 4 == 0 else j - 1 for j in range(1, joints))])
     return Topology(
-        points.astype(np.float32), faces.astype(np.int32), regressor.astype(np.float32), parents.astype(np.int32)
+        points.astype(np.float32),
+        faces.astype(np.int32),
+        rows.astype(np.float32) if regressor else None,
+        parents.astype(np.int32),
     )
 
 
@@ -56,8 +65,25 @@ def _graph(nodes, inputs, outputs, constants):
     return model.SerializeToString()
 
 
-def make_prior() -> bytes:
+def shapes(joints: int = 21) -> dict[str, tuple[int, ...]]:
+    """Shapes of all that a stage may give, by name."""
+    return {
+        "heatmaps": (1, joints, H, H),
+        "silhouette": (1, 1, H, H),
+        "presence": (1, 1),
+        "right": (1, 1),
+        "keypoints": (1, joints, 2),
+        "features": (1, C, G, G),
+        "coarse_heatmaps": (1, joints, H, H),
+        "vertices": (1, V, 3),
+        "refined_heatmaps": (1, joints, H, H),
+        "refined_silhouette": (1, 1, M, M),
+    }
+
+
+def make_prior(outputs: tuple[str, ...] = PRIOR_OUTPUTS, cell_centre: float = 0.5, joints: int = 21) -> bytes:
     node = helper.make_node
+    peaks = (np.arange(H, dtype=np.float32) + np.float32(cell_centre)) / H
     cells = (np.arange(H, dtype=np.float32) + 0.5) / H
     ones = np.ones((1, 1, H, H), np.float32)
     constants = {
@@ -65,8 +91,11 @@ def make_prior() -> bytes:
         "eps": np.float32(1e-6),
         "grid_x": ones * cells[None, None, None, :],
         "grid_y": ones * cells[None, None, :, None],
-        "dx": OFFSETS[:, 0].astype(np.float32).reshape(1, 21, 1, 1),
-        "dy": OFFSETS[:, 1].astype(np.float32).reshape(1, 21, 1, 1),
+        "peak_x": ones * peaks[None, None, None, :],
+        "peak_y": ones * peaks[None, None, :, None],
+        "dx": OFFSETS[:joints, 0].astype(np.float32).reshape(1, joints, 1, 1),
+        "dy": OFFSETS[:joints, 1].astype(np.float32).reshape(1, joints, 1, 1),
+        "points": np.array([1, joints, 2], np.int64),
         "sharp": np.float32(-0.5 * (H / 1.2) ** 2),
         "axes": np.array([1, 2, 3], np.int64),
         "half": np.float32(0.5),
@@ -95,13 +124,15 @@ def make_prior() -> bytes:
         node("Mul", ["radius", "dy"], ["rdy"]),
         node("Add", ["cx", "rdx"], ["jx"]),
         node("Add", ["cy", "rdy"], ["jy"]),
-        node("Sub", ["grid_x", "jx"], ["ex"]),
-        node("Sub", ["grid_y", "jy"], ["ey"]),
+        node("Concat", ["jx", "jy"], ["jxy"], axis=3),
+        node("Reshape", ["jxy", "points"], ["keypoints"]),
+        node("Sub", ["peak_x", "jx"], ["ex"]),
+        node("Sub", ["peak_y", "jy"], ["ey"]),
         node("Mul", ["ex", "ex"], ["ex2"]),
         node("Mul", ["ey", "ey"], ["ey2"]),
         node("Add", ["ex2", "ey2"], ["d2"]),
         node("Mul", ["d2", "sharp"], ["log"]),
-        node("Exp", ["log"], ["heatmaps"]),
+        node("Exp", ["log"], ["peak"]),
         node("Sub", ["mass", "half"], ["over"]),
         node("Mul", ["over", "steep"], ["logit"]),
         node("Sigmoid", ["logit"], ["silhouette"]),
@@ -109,6 +140,8 @@ def make_prior() -> bytes:
         node("Mul", ["enough", "lots"], ["plogit"]),
         node("Sigmoid", ["plogit"], ["p4"]),
         node("Reshape", ["p4", "flat"], ["presence"]),
+        node("Mul", ["peak", "p4"], ["heatmaps"]),
+        node("Identity", ["heatmaps"], ["coarse_heatmaps"]),
         # A right hand is redder on its left half: mirroring makes it a left one.
         node("Sub", ["r", "b"], ["rb"]),
         node("Mul", ["rb", "slope"], ["moment"]),
@@ -122,35 +155,52 @@ def make_prior() -> bytes:
     ]
     constants |= {"zero": np.array([0]), "two": np.array([C]), "one": np.array([1])}
     constants["slope"] = -np.linspace(-1, 1, S, dtype=np.float32).reshape(1, 1, 1, S)
-    return _graph(
-        nodes,
-        {"image": (1, 3, S, S)},
-        {
-            "heatmaps": (1, 21, H, H),
-            "silhouette": (1, 1, H, H),
-            "presence": (1, 1),
-            "right": (1, 1),
-            "features": (1, C, G, G),
-        },
-        constants,
-    )
+    return _graph(nodes, {"image": (1, 3, S, S)}, {name: shapes(joints)[name] for name in outputs}, constants)
 
 
-def make_mesh(topology: Topology) -> bytes:
+def make_mesh(
+    topology: Topology, inputs: tuple[str, ...] = MESH_INPUTS, outputs: tuple[str, ...] = MESH_OUTPUTS
+) -> bytes:
+    """The template, whatever the inputs are (all of them are used); refined maps are the prior's."""
     node = helper.make_node
-    nodes = [
-        node("ReduceMean", ["features"], ["mean"], axes=[1, 2, 3], keepdims=0),
+    sizes = shapes(topology.joints)
+    nodes = [node("ReduceMean", [name], [f"mean_{name}"], keepdims=0) for name in inputs]
+    nodes += [
+        node("Sum", [f"mean_{name}" for name in inputs], ["mean"]),
         node("Mul", ["mean", "nought"], ["nothing"]),
         node("Add", ["template", "nothing"], ["vertices"]),
-        node("Identity", ["heatmaps"], ["refined_heatmaps"]),
-        node("Identity", ["silhouette"], ["refined_silhouette"]),
+        *(node("Identity", [name.removeprefix("refined_")], [name]) for name in outputs if name != "vertices"),
     ]
     return _graph(
         nodes,
-        {"features": (1, C, G, G), "heatmaps": (1, 21, H, H), "silhouette": (1, 1, H, H)},
-        {"vertices": (1, V, 3), "refined_heatmaps": (1, 21, H, H), "refined_silhouette": (1, 1, M, M)},
+        {name: sizes[name] for name in inputs},
+        {name: sizes[name] for name in outputs},
         {"template": topology.template[None], "nought": np.float32(0.0)},
     )
+
+
+def make_content(
+    prior: tuple[str, ...] = PRIOR_OUTPUTS,
+    inputs: tuple[str, ...] = MESH_INPUTS,
+    outputs: tuple[str, ...] = MESH_OUTPUTS,
+    topology: Topology | None = None,
+    cell_centre: float = 0.5,
+) -> dict:
+    """Keyword arguments of `write_bundle` for a network whose stages have these inputs and outputs."""
+    topology = topology or make_topology()
+    return {
+        "prior": make_prior(prior, cell_centre, topology.joints),
+        "mesh": make_mesh(topology, inputs, outputs),
+        "topology": topology,
+        "licence_text": "For tests only.\n",
+        "name": "disc",
+        "licence": "Apache-2.0",
+        "provenance": {"weights": "none", "hand": "a ball"},
+        "input_size": S,
+        "mean": [0.0, 0.0, 0.0],
+        "std": [1.0, 1.0, 1.0],
+        "cell_centre": cell_centre,
+    }
 
 
 def draw_disc(width: int, height: int, cx: float, cy: float, radius: float, side: str = "right") -> np.ndarray:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import hashlib
 import io
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -8,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmr_runtime import Bundle, BundleError, write_bundle
-from cmr_runtime.bundle import _seal
+from cmr_runtime import Bundle, BundleError, Topology, write_bundle
+from cmr_runtime.archive import seal
 
 PARTS = ["manifest.json", "prior.onnx", "mesh.onnx", "topology.npz", "LICENSE.txt"]
 
@@ -23,7 +25,8 @@ def _rebuilt(data: bytes, change, compression: int = zipfile.ZIP_STORED) -> byte
         archive.comment = b"sha256:" + b"0" * 64
         for name, content in change(parts):
             archive.writestr(name, content)
-    return _seal(buffer.getvalue())
+    data = buffer.getvalue()
+    return data[:-71] + seal(data)
 
 
 def test_round_trip(bundle: Bundle, content: dict) -> None:
@@ -33,6 +36,7 @@ def test_round_trip(bundle: Bundle, content: dict) -> None:
     assert bundle.provenance == content["provenance"]
     assert bundle.licence_text == content["licence_text"]
     np.testing.assert_array_equal(bundle.topology.faces, content["topology"].faces)
+    assert (bundle.architecture, bundle.precision, bundle.cell_centre) == ("", "fp32", 0.5)
 
 
 def test_stored_with_the_documented_parts_and_reproducible(bundle_path: Path, content: dict, tmp_path: Path) -> None:
@@ -43,6 +47,47 @@ def test_stored_with_the_documented_parts_and_reproducible(bundle_path: Path, co
     assert data[-64:].decode() == hashlib.sha256(data[:-71]).hexdigest()
     write_bundle(tmp_path / "again.cmr", **content)
     assert (tmp_path / "again.cmr").read_bytes() == data
+
+
+def test_what_a_network_states_about_itself_is_kept(content: dict, tmp_path: Path) -> None:
+    about = {"architecture": "cmr_pg_res18", "precision": "fp16", "cell_centre": 0.0, "root_joint": 0}
+    write_bundle(tmp_path / "a.cmr", **{**content, **about})
+    bundle = Bundle.open(tmp_path / "a.cmr")
+    assert {key: getattr(bundle, key) for key in about} == about
+
+
+def test_a_bundle_of_schema_1_opens(bundle: Bundle, bundle_path: Path) -> None:
+    def change(parts):
+        table = json.loads(parts[0][1])
+        del table["architecture"], table["precision"], table["input"]["cell_centre"]
+        return [(parts[0][0], json.dumps({**table, "schema": 1}).encode()), *parts[1:]]
+
+    old = Bundle.from_bytes(_rebuilt(bundle_path.read_bytes(), change), "hand.cmr")
+    for field in dataclasses.fields(Bundle):
+        if field.name != "topology":
+            assert getattr(old, field.name) == getattr(bundle, field.name)
+
+
+def test_an_unknown_schema_is_refused(bundle_path: Path) -> None:
+    def change(parts):
+        return [(n, c.replace(b'"schema": 2', b'"schema": 3')) for n, c in parts]
+
+    with pytest.raises(BundleError, match="h has schema 3; this version reads 1 and 2"):
+        Bundle.from_bytes(_rebuilt(bundle_path.read_bytes(), change), "h")
+
+
+def test_the_root_is_one_of_the_joints(content: dict, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"root_joint of a\.cmr is 21; a joint is 0 to 20"):
+        write_bundle(tmp_path / "a.cmr", **{**content, "root_joint": 21})
+
+
+def test_a_mesh_of_other_joints_without_a_regressor_opens(content: dict, tmp_path: Path) -> None:
+    full = content["topology"]
+    body = Topology(full.template, full.faces, None, np.maximum(np.arange(17) - 1, 0).astype(np.int32))
+    write_bundle(tmp_path / "body.cmr", **{**content, "topology": body, "root_joint": 0})
+    topology = Bundle.open(tmp_path / "body.cmr").topology
+    assert topology.joint_regressor is None
+    assert topology.joints == 17
 
 
 def test_every_flipped_byte_is_refused(bundle_path: Path) -> None:
@@ -96,6 +141,30 @@ def test_forged_names_are_refused(bundle_path: Path, change, word: str) -> None:
 def test_a_part_twice_is_refused(bundle_path: Path) -> None:
     with pytest.raises(BundleError, match=r"mesh\.onnx more than once"):
         Bundle.from_bytes(_rebuilt(bundle_path.read_bytes(), lambda p: [*p, p[2]]), "h")
+    with pytest.raises(BundleError, match=r"mesh\.onnx more than once"):
+        Bundle.from_bytes(_rebuilt(bundle_path.read_bytes(), lambda p: [*p, ("mesh.ort", b"x")]), "h")
+
+
+def test_a_part_that_the_manifest_calls_otherwise_is_refused(bundle_path: Path) -> None:
+    def change(parts):
+        return [(n.replace("mesh.onnx", "mesh.ort"), c) for n, c in parts]
+
+    with pytest.raises(BundleError, match=r"holds part mesh\.ort, which its manifest does not name"):
+        Bundle.from_bytes(_rebuilt(bundle_path.read_bytes(), change), "h")
+
+
+def test_parts_that_overlap_are_not_unpacked(bundle_path: Path) -> None:
+    # Two entries of the archive's table that point at the same bytes: a small file could fill the memory.
+    data = bytearray(bundle_path.read_bytes())
+    with zipfile.ZipFile(bundle_path) as archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+    for name in ("topology.npz", "LICENSE.txt"):
+        place = data.rindex(name.encode()) - 46  # of the entry in the table
+        for field in (20, 24):  # its compressed and plain size
+            data[place + field : place + field + 4] = (len(data) - 1).to_bytes(4, "little")
+    assert sum(sizes.values()) < len(data)
+    with pytest.raises(BundleError, match="declares"):
+        Bundle.from_bytes(bytes(data), "h")
 
 
 def test_compression_is_refused(bundle_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from disc_bundle import draw_disc
 
 from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker
-from cmr_runtime.draw import contact_sheet, draw_hands
+from cmr_runtime.draw import FINGERS, contact_sheet, draw_hands
 
 IMAGE = draw_disc(320, 240, 150, 120, 40)
 
@@ -54,6 +54,33 @@ def test_nearer_hand_is_drawn_over_the_farther_one(hand: Hand) -> None:
 def test_wild_values_do_not_break_drawing(hand: Hand) -> None:
     wild = dataclasses.replace(hand, keypoints=hand.keypoints * 1e6, vertices=hand.vertices - np.float32(1.0))
     assert draw_hands(IMAGE, [wild]).shape == IMAGE.shape
+
+
+def _finger_at(picture: np.ndarray, x: float, y: float) -> int:
+    """Number of the finger whose colour a pixel has, more or less: lines are smoothed."""
+    colour = picture[round(y), round(x)].astype(float)
+    assert colour.max() > 150
+    return int(np.linalg.norm(np.array(FINGERS) - colour, axis=1).argmin())
+
+
+def test_each_bone_is_drawn_in_the_colour_of_its_finger(hand: Hand) -> None:
+    # The wrist to the left, a finger in each row.
+    points = np.array([[10, 100], *([80 + 60 * bone, 20 + 40 * finger] for finger in range(5) for bone in range(4))])
+    apart = dataclasses.replace(hand, keypoints=points.astype(np.float32))
+    drawn = draw_hands(np.zeros_like(IMAGE), [apart], mesh=False, contour=False)
+    for finger in range(5):
+        k = 1 + 4 * finger
+        bones = [(points[0] + 3 * points[k]) / 4, *np.add(points[k : k + 3], (30, 0))]
+        assert [_finger_at(drawn, *middle) for middle in bones] == [finger] * 4
+
+
+def test_a_skeleton_is_drawn_along_its_parents(hand: Hand) -> None:
+    line = np.stack([np.linspace(20, 300, 17), np.full(17, 120)], axis=1)
+    # One limb; then sixteen, of which the last is on top.
+    for parents, finger in ((np.maximum(np.arange(17) - 1, 0), 0), (np.zeros(17), 15 % 5)):
+        body = dataclasses.replace(hand, keypoints=line.astype(np.float32), joint_parents=parents.astype(np.int32))
+        drawn = draw_hands(np.zeros_like(IMAGE), [body], mesh=False, contour=False)
+        assert _finger_at(drawn, *line[8:10].mean(axis=0)) == finger
 
 
 def test_a_hand_without_a_contour_is_drawn_without_it(hand: Hand) -> None:

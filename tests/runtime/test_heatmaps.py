@@ -27,6 +27,13 @@ def test_round_trip_below_a_tenth_of_a_cell(seed: int, sigma: float, peak: float
     assert (scores >= 0.5 * peak).all()
 
 
+@pytest.mark.parametrize("centre", [0.0, 0.25, 1.0])
+def test_the_peak_may_lie_elsewhere_in_its_cell(centre: float) -> None:
+    centres = np.random.default_rng(1).uniform(2, H - 3, (21, 2))
+    keypoints, _ = decode(gaussians(centres, 1.5), 128, centre)
+    np.testing.assert_allclose(keypoints, (centres + centre) * 128 / H - 0.5, atol=0.05)
+
+
 def test_noise_moves_the_peak_little() -> None:
     rng = np.random.default_rng(0)
     centres = rng.uniform(3, H - 4, (21, 2))

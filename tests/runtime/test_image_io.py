@@ -1,13 +1,12 @@
-import json
-
 # SPDX-License-Identifier: Apache-2.0
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cmr_runtime import Camera, CameraError, InputError
-from cmr_runtime.image_io import parse_camera, read_image, write_image
+from cmr_runtime.image_io import parse_box, parse_camera, read_image, write_image
 
 
 def test_round_trip_keeps_the_channel_order(tmp_path: Path) -> None:
@@ -48,3 +47,10 @@ def test_a_camera_comes_from_a_json_file(tmp_path):
     for name in ("absent.json", "short.json", "list.json"):
         with pytest.raises(InputError, match=name):
             parse_camera(str(tmp_path / name), None, 640, 480)
+
+
+def test_a_box_is_a_corner_and_a_size() -> None:
+    assert parse_box("10,-20.5, 30,40") == (10, -20.5, 40, 19.5)
+    for text in ("1,2,3", "1,2,3,4,5", "a,2,3,4", "1,2,0,4", "1,2,3,-4", "nan,2,3,4", "1,2,inf,4", ""):
+        with pytest.raises(InputError, match=r"--box is .* give x,y,width,height in pixels"):
+            parse_box(text)

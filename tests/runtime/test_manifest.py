@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
+import hashlib
 import json
 
 import pytest
 
 from cmr_runtime import BundleError
-from cmr_runtime.manifest import PARTS, check_part, read_manifest, write_manifest
+from cmr_runtime.manifest import PARTS, check_part, graph_part, read_manifest, write_manifest
 
+NAMES = [names[0] for names in PARTS.values()]
 TABLE = {
-    "schema": 1,
+    "schema": 2,
     "name": "n",
     "licence": "l",
     "provenance": {"a": "b"},
     "units": "m",
-    "input": {"size": 32, "mean": [0, 0, 0], "std": [1, 1, 1]},
+    "input": {"size": 32, "mean": [0, 0, 0], "std": [1, 1, 1], "cell_centre": 0.25},
     "root_joint": 9,
-    "parts": {name: {"sha256": "0" * 64, "bytes": 3} for name in PARTS},
+    "architecture": "a",
+    "precision": "int8",
+    "parts": {name: {"sha256": "0" * 64, "bytes": 3} for name in NAMES},
 }
 
 
@@ -25,7 +29,24 @@ def _read(table: object):
 def test_round_trip() -> None:
     manifest = _read(TABLE)
     assert manifest.input_size == 32
+    assert (manifest.architecture, manifest.precision, manifest.cell_centre) == ("a", "int8", 0.25)
     assert json.loads(write_manifest(manifest)) == TABLE
+
+
+def test_schema_1_states_less() -> None:
+    manifest = _read({k: v for k, v in {**TABLE, "schema": 1}.items() if k not in ("architecture", "precision")})
+    assert (manifest.architecture, manifest.precision, manifest.cell_centre) == ("", "fp32", 0.5)
+
+
+def test_the_middle_of_the_cell_is_the_usual_centre() -> None:
+    assert _read({**TABLE, "input": {"size": 32, "mean": [0] * 3, "std": [1] * 3}}).cell_centre == 0.5
+
+
+def test_graphs_may_be_in_either_format() -> None:
+    parts = {name.replace(".onnx", ".ort"): entry for name, entry in TABLE["parts"].items()}
+    assert set(_read({**TABLE, "parts": parts}).parts) == {"prior.ort", "mesh.ort", "topology.npz", "LICENSE.txt"}
+    assert graph_part("mesh", b"\x08\0\0\0ORTM...") == "mesh.ort"
+    assert graph_part("mesh", b"\x08\x09\x12\x04onnx") == "mesh.onnx"
 
 
 @pytest.mark.parametrize("key", sorted(TABLE))
@@ -43,12 +64,17 @@ def test_missing_input_key_is_named(key: str) -> None:
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"schema": 2}, "schema 2; this version reads 1"),
+        ({"schema": 3}, "schema 3; this version reads 1 and 2"),
         ({"schema": "1"}, "schema"),
         ({"name": 3}, "key name .* is a int, not str"),
         ({"provenance": {"a": 1}}, "provenance"),
         ({"units": "mm"}, "units"),
-        ({"root_joint": 21}, "root_joint"),
+        ({"root_joint": -1}, "root_joint"),
+        ({"precision": "fp8"}, "precision .* is 'fp8'"),
+        ({"input": {**TABLE["input"], "cell_centre": 1.5}}, "cell_centre .* 1.5; it must be a number from 0 to 1"),
+        ({"input": {**TABLE["input"], "cell_centre": True}}, "cell_centre"),
+        ({"input": {**TABLE["input"], "cell_centre": float("nan")}}, "cell_centre"),
+        ({"parts": {**TABLE["parts"], "mesh.ort": TABLE["parts"]["mesh.onnx"]}}, "parts"),
         ({"root_joint": True}, "root_joint"),
         ({"input": {"size": 4, "mean": [0] * 3, "std": [1] * 3}}, "size"),
         ({"input": {"size": 32, "mean": [0, 0], "std": [1] * 3}}, "mean"),
@@ -77,3 +103,11 @@ def test_part_of_other_size_or_hash() -> None:
         check_part("mesh.onnx", b"ab", manifest, "x.cmr")
     with pytest.raises(BundleError, match=r"part mesh\.onnx of x\.cmr is changed: SHA-256"):
         check_part("mesh.onnx", b"abc", manifest, "x.cmr")
+
+
+def test_a_graph_is_of_the_format_that_its_name_says() -> None:
+    content = b"abcd"
+    entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    parts = {k: v for k, v in TABLE["parts"].items() if k != "mesh.onnx"} | {"mesh.ort": entry}
+    with pytest.raises(BundleError, match=r"part mesh\.ort of x\.cmr holds .* mesh\.onnx is the name"):
+        check_part("mesh.ort", content, _read({**TABLE, "parts": parts}), "x.cmr")

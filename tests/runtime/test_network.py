@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
-from disc_bundle import H, S, V, draw_disc
+from disc_bundle import OFFSETS, PRIOR_OUTPUTS, H, S, V, draw_disc, make_mesh, make_prior
 
-from cmr_runtime import Bundle, BundleError, InputError
+from cmr_runtime import Bundle, BundleError, InputError, Topology, write_bundle
 from cmr_runtime.network import MeshStage, PriorStage
 
 
@@ -58,11 +61,54 @@ def test_results_outlive_the_next_call(bundle: Bundle) -> None:
     np.testing.assert_array_equal(first.heatmaps, kept)
 
 
-@pytest.mark.parametrize("name", ["image", "heatmaps", "presence", "right", "features"])
-def test_prior_without_a_name_is_refused_by_name(bundle: Bundle, name: str) -> None:
-    other = dataclasses.replace(bundle, prior=_edited(bundle.prior, _rename(name, "other")))
-    with pytest.raises(BundleError, match=rf"prior\.onnx of hand\.cmr lacks {name}"):
+def test_prior_without_its_input_is_refused_by_name(bundle: Bundle) -> None:
+    other = dataclasses.replace(bundle, prior=_edited(bundle.prior, _rename("image", "other")))
+    with pytest.raises(BundleError, match=r"prior\.onnx of hand\.cmr lacks image; it has \['other'\]"):
         PriorStage(other)
+
+
+def test_an_unknown_output_is_refused_by_name(bundle: Bundle) -> None:
+    other = dataclasses.replace(bundle, prior=_edited(bundle.prior, _rename("right", "other")))
+    with pytest.raises(BundleError, match=r"prior\.onnx of hand\.cmr has other, which this version does not know"):
+        PriorStage(other)
+
+
+@pytest.mark.parametrize("name", PRIOR_OUTPUTS)
+def test_each_output_of_the_prior_may_be_absent(bundle: Bundle, topology: Topology, name: str) -> None:
+    rest = tuple(output for output in PRIOR_OUTPUTS if output != name)
+    prior = PriorStage(dataclasses.replace(bundle, prior=make_prior(rest)))
+    crop = draw_disc(S, S, 15, 15, 8)
+    seen, full = prior(crop), PriorStage(bundle)(crop)
+    assert getattr(seen, name) == (0.5 if name == "right" else None)
+    for other in rest:
+        np.testing.assert_array_equal(getattr(seen, other), getattr(full, other))
+    for taken in rest:
+        mesh = dataclasses.replace(bundle, prior=make_prior(rest), mesh=make_mesh(topology, (taken,), ("vertices",)))
+        output = MeshStage(mesh, prior)(seen)
+        np.testing.assert_allclose(output.vertices, topology.template, atol=1e-7)
+        assert output.heatmaps is None
+        assert output.silhouette is None
+
+
+def test_keypoints_and_coarse_maps(bundle: Bundle) -> None:
+    crop = draw_disc(S, S, 15, 17, 8)
+    prior = PriorStage(dataclasses.replace(bundle, prior=make_prior(("keypoints", "coarse_heatmaps"))))
+    assert prior.shapes == {"keypoints": (1, 21, 2)}  # coarse maps are not asked for
+    np.testing.assert_allclose(prior(crop).keypoints * S - 0.5, (15, 17) + 8 * OFFSETS, atol=0.3)
+
+
+def test_maps_are_square(bundle: Bundle) -> None:
+    def edit(graph: onnx.GraphProto) -> None:
+        for node in graph.node:
+            if node.output[0] == "silhouette":
+                node.output[0] = "whole"
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array([12]), "end"))
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array([3]), "axis"))
+        graph.node.append(onnx.helper.make_node("Slice", ["whole", "zero", "end", "axis"], ["silhouette"]))
+        next(v for v in graph.output if v.name == "silhouette").type.tensor_type.shape.dim[3].dim_value = 12
+
+    with pytest.raises(BundleError, match=r"silhouette of prior\.onnx of hand\.cmr has shape .* must be square"):
+        PriorStage(dataclasses.replace(bundle, prior=_edited(bundle.prior, edit)))
 
 
 def test_other_input_size_is_refused(bundle: Bundle) -> None:
@@ -74,8 +120,32 @@ def test_mesh_that_does_not_fit_is_refused(bundle: Bundle) -> None:
     prior = PriorStage(bundle)
     with pytest.raises(BundleError, match=r"mesh\.onnx of hand\.cmr lacks vertices"):
         MeshStage(dataclasses.replace(bundle, mesh=_edited(bundle.mesh, _rename("vertices", "v"))), prior)
-    with pytest.raises(BundleError, match="lacks features"):
+    with pytest.raises(BundleError, match="takes image, which the prior stage does not give"):
         MeshStage(dataclasses.replace(bundle, mesh=bundle.prior), prior)
+
+
+def test_graphs_in_ort_format_give_the_same(bundle: Bundle, tmp_path: Path) -> None:
+    graphs = {}
+    for name in ("prior", "mesh"):
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / name)
+        options.add_session_config_entry("session.save_model_format", "ORT")
+        onnxruntime.InferenceSession(getattr(bundle, name), options, providers=["CPUExecutionProvider"])
+        graphs[name] = (tmp_path / name).read_bytes()
+    content = {f.name: getattr(bundle, f.name) for f in dataclasses.fields(Bundle) if f.name != "source"}
+    other = write_bundle(tmp_path / "ort.cmr", **{**content, **graphs})
+    with zipfile.ZipFile(tmp_path / "ort.cmr") as archive:
+        assert archive.namelist() == ["manifest.json", "prior.ort", "mesh.ort", "topology.npz", "LICENSE.txt"]
+    assert Bundle.open(tmp_path / "ort.cmr").mesh == graphs["mesh"]
+    crop = draw_disc(S, S, 15, 15, 8)
+    results = []
+    for each in (bundle, other):
+        prior = PriorStage(each)
+        results.append(vars(prior(crop)) | vars(MeshStage(each, prior)(prior(crop))))
+    for key in ("presence", "right", "features", "vertices", "heatmaps", "silhouette"):
+        np.testing.assert_allclose(results[1][key], results[0][key], atol=1e-6)
+    with pytest.raises(BundleError, match=r"part mesh\.ort of ort\.cmr does not load"):
+        MeshStage(dataclasses.replace(other, mesh=graphs["mesh"][:200]), PriorStage(other))
 
 
 def test_no_graph_and_bad_threads(bundle: Bundle) -> None:

@@ -16,6 +16,25 @@ def test_round_trip_is_exact_and_repeatable(topology: Topology) -> None:
     assert again.to_npz() == data
 
 
+def test_a_mesh_whose_maker_keeps_the_regressor(topology: Topology) -> None:
+    lone = dataclasses.replace(topology, joint_regressor=None)
+    again = Topology.from_npz(lone.to_npz())
+    assert again.joint_regressor is None
+    np.testing.assert_array_equal(again.template, topology.template)
+
+
+@pytest.mark.parametrize("joints", [1, 17])
+def test_the_parents_say_how_many_joints_there_are(topology: Topology, joints: int) -> None:
+    assert topology.joints == 21
+    parents = topology.joint_parents[:joints].copy()
+    other = Topology(topology.template, topology.faces, topology.joint_regressor[:joints].copy(), parents)
+    assert Topology.from_npz(other.to_npz()).joints == joints
+    with pytest.raises(BundleError, match=f"joint_regressor is float32 .* float32 \\({joints}, 60\\)"):
+        dataclasses.replace(topology, joint_parents=parents)
+    with pytest.raises(BundleError, match="joint_parents"):
+        dataclasses.replace(topology, joint_parents=parents[:0])
+
+
 def test_reads_what_numpy_writes(topology: Topology) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{f.name: getattr(topology, f.name) for f in dataclasses.fields(Topology)})

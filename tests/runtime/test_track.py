@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
-from disc_bundle import draw_disc
+from disc_bundle import draw_disc, make_content
 
+from cmr_runtime import write_bundle
 from cmr_runtime.image_io import read_image, write_image
+from cmr_runtime.search import Search
 from cmr_runtime.track import main
 from cmr_runtime.tracker import HandMeshTracker
 
@@ -147,6 +149,43 @@ def test_video(tmp_path: Path, bundle_path: Path, video: Path) -> None:
     assert len(list(out.glob("clip_00000?_hand0.ply"))) == 5
 
 
+def test_a_box_and_a_side_for_images(tmp_path: Path, bundle_path: Path) -> None:
+    image = np.maximum(draw_disc(400, 160, 70, 80, 30), draw_disc(400, 160, 330, 80, 25))
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / name, image)
+    names = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    out = tmp_path / "out"
+    assert main([*names, "--out", str(out), "--model", str(bundle_path), "--box", "270,20,120,120"]) == 0
+    for line in _lines(out):
+        assert abs(line["hands"][0]["keypoints_px"][9][0] - 330) < 4
+        assert line["hands"][0]["handedness"] == "right"
+    assert main([*names, "--out", str(out), "--model", str(bundle_path), "--box=270,20,120,120", "--side", "left"]) == 0
+    assert [line["hands"][0]["handedness"] for line in _lines(out)] == ["left", "left"]
+
+
+def test_a_box_for_the_first_frame_of_a_video(
+    tmp_path: Path, bundle_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches = []
+    search = Search.__call__
+    monkeypatch.setattr(Search, "__call__", lambda self, *a: searches.append(a) or search(self, *a))
+    out = tmp_path / "out"
+    assert main([str(video), "--out", str(out), "--model", str(bundle_path), "--box", "30,20,80,80"]) == 0
+    assert not searches
+    middles = [line["hands"][0]["keypoints_px"][9][0] for line in _lines(out)]
+    np.testing.assert_allclose(middles, [70 + 2 * number for number in range(8)], atol=2)
+
+
+def test_a_network_that_finds_no_hands_by_itself(tmp_path: Path, video: Path) -> None:
+    maps = make_content(prior=("heatmaps", "silhouette", "features"))
+    write_bundle(tmp_path / "maps.cmr", **maps)
+    write_image(tmp_path / "a.png", _frame(0))
+    out = tmp_path / "out"
+    assert main([str(tmp_path / "a.png"), str(video), "--out", str(out), "--model", str(tmp_path / "maps.cmr")]) == 0
+    assert [len(line["hands"]) for line in _lines(out)] == [1] * 9
+    assert (out / "a_hand0.ply").is_file()
+
+
 def test_interruption_leaves_whole_files(
     tmp_path: Path, bundle_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +214,7 @@ def test_interruption_leaves_whole_files(
         (["97"], "webcam 97"),
         (["a.png", "--camera", "1,2"], "--camera"),
         (["a.png", "--fov", "200"], "field of view"),
+        (["a.png", "--box", "1,2,3"], "--box"),
         (["a.png", "--model", "text.mp4"], "no bundle"),
     ],
 )
