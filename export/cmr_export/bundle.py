@@ -1,98 +1,166 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpoint of `cmr_models` becomes a bundle of `cmr_runtime`."""
+"""A checkpoint of any network that `cmr_models` knows becomes a bundle of `cmr_runtime`."""
 
 from __future__ import annotations
 
 import hashlib
-import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from cmr_models.network import load_checkpoint
+from cmr_models.stages import StagedNetwork
 from cmr_runtime.bundle import Bundle, write_bundle
 from cmr_runtime.topology import Topology
 
-from .graphs import MESH_INPUTS, MESH_OUTPUTS, PRIOR_INPUTS, PRIOR_OUTPUTS, MeshStage, PriorStage, to_onnx
-from .parity import parity
+from .calibration import blobs, calibration_images, normalise, rendered_hands
+from .checkpoint import load
+from .graphs import open_graph, trace
+from .half import to_half
+from .mobile import mobile_findings
+from .ort_format import to_ort
+from .parity import LIMITS, Difference, check, parity
+from .quantise import to_int8
+from .report import StageCost, measure
 
-__all__ = ["NO_LICENCE", "NO_LICENCE_TEXT", "export"]
+__all__ = ["FORMATS", "NO_LICENCE", "NO_LICENCE_TEXT", "Exported", "export"]
 
 #: Terms of a checkpoint whose maker states none; `cmr_models.train --about` states them.
 NO_LICENCE, NO_LICENCE_TEXT = "not stated", "The maker of this model states no terms. Ask before you use it.\n"
+#: Forms of the graphs in a bundle: ONNX's, and ONNX Runtime's own.
+FORMATS = ("onnx", "ort")
+#: Images on which an int8 export is compared.
+UNSEEN = 16
 
 
-def sample_images(size: int, count: int = 4, seed: int = 0) -> np.ndarray:
-    """Images (count, 3, size, size) in 0..1 for the parity check: smooth blobs and noise, from dark to bright."""
-    random = np.random.default_rng(seed)
-    coarse = random.random((count, 3, 8, 8)).astype(np.float32)
-    smooth = torch.nn.functional.interpolate(torch.from_numpy(coarse), size=(size, size), mode="bicubic").numpy()
-    return np.clip(smooth + 0.1 * random.standard_normal(smooth.shape), 0, 1).astype(np.float32)
+@dataclass(frozen=True)
+class Exported:
+    """A bundle and what is to be said about it.
+
+    Attributes
+    ----------
+    bundle : Bundle
+        As read back from the file.
+    differences : dict
+        PyTorch against ONNX Runtime by output.
+    seen : str
+        What images these were found on.
+    costs : dict
+        `StageCost` by stage, counted before a conversion to ORT format.
+    findings : dict
+        What mobile providers take, lines by stage.
+    """
+
+    bundle: Bundle
+    differences: dict[str, Difference]
+    seen: str
+    costs: dict[str, StageCost]
+    findings: dict[str, list[str]]
 
 
-def export(checkpoint: Path, out: Path, name: str | None = None) -> tuple[Bundle, dict[str, float]]:
+def export(
+    checkpoint: Path,
+    out: Path,
+    *,
+    name: str | None = None,
+    assets: Path | None = None,
+    arch: str | None = None,
+    joint_regressor: Path | None = None,
+    precision: str = "fp32",
+    calibration: Path | None = None,
+    form: str = "onnx",
+) -> Exported:
     """Export a checkpoint.
 
     Parameters
     ----------
-    checkpoint : Path
-        Written by `cmr_models.network.save_checkpoint`.
+    checkpoint, assets, arch, joint_regressor
+        As in `cmr_export.checkpoint.load`.
     out : Path
         The bundle to write; replaced only when everything has succeeded.
     name : str, optional
         Name of the model in the bundle; the checkpoint's file name by default.
-
-    Returns
-    -------
-    bundle : Bundle
-        As read back from the file.
-    differences : dict
-        Largest difference between PyTorch and ONNX Runtime by output.
+    precision : {"fp32", "fp16", "int8"}
+        In which the weights are stored.
+    calibration : Path, optional
+        Folder of crops from which an int8 export takes the ranges of its tensors; rendered hands by default.
+    form : {"onnx", "ort"}
+        Form of the graphs; beside a bundle in ORT format stands ``<out>.required_operators.config``, the operators that
+        a reduced build of ONNX Runtime needs.
 
     Raises
     ------
     ValueError
-        If the checkpoint cannot be used, or the folder of ``out`` does not exist.
+        If a file cannot be used, choices contradict each other, or the folder of ``out`` does not exist.
     ParityError
         If a graph computes something else than the network.
     """
-    if not Path(out).absolute().parent.is_dir():
+    if not out.absolute().parent.is_dir():
         raise ValueError(f"{out}: its folder does not exist; make it first")
-    digest = hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()
-    net, content = load_checkpoint(Path(checkpoint))
-    config, topology = net.config, content["topology"]
-    prior, mesh = PriorStage(net).eval(), MeshStage(net).eval()
-    image = torch.from_numpy(sample_images(config.size, 1))
-    with torch.no_grad():
-        cues = dict(zip(PRIOR_OUTPUTS, prior(image), strict=True))
-    prior_graph = to_onnx(prior, {PRIOR_INPUTS[0]: image}, PRIOR_OUTPUTS)
-    mesh_graph = to_onnx(mesh, {k: cues[k] for k in MESH_INPUTS}, MESH_OUTPUTS)
-    mean, std = (np.asarray(v, np.float32)[:, None, None] for v in (config.mean, config.std))
-    images = ((sample_images(config.size) - mean) / std).astype(np.float32)
-    differences = parity(prior, mesh, prior_graph, mesh_graph, images)
-    about = json.loads(content.get("about", "{}"))
+    if (precision, form) == ("fp16", "ort"):
+        raise ValueError("conversion to ORT format widens fp16 weights again: use --precision int8, or --format onnx")
+    if calibration is not None and precision != "int8":
+        raise ValueError(f"--calibration belongs to precision int8; this is {precision}")
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    network = load(checkpoint, assets, arch, joint_regressor)
+    provenance = {str(key): str(value) for key, value in network.about.get("sources", {}).items()}
+    provenance |= {"checkpoint_sha256": digest, "training_steps": str(network.about.get("step", "unknown"))}
+    images, seen = normalise(blobs(network.size), network), "generated images"
+    if precision == "int8":
+        calibrating, provenance["calibration"] = calibration_images(network, calibration)
+    graphs = trace(network)
+    if precision == "int8":
+        graphs = quantised(network, graphs, calibrating)
+        if calibration is None:
+            images, seen = normalise(rendered_hands(network.size, UNSEEN, seed=7), network), "other rendered hands"
+        else:
+            images, seen = calibrating[:UNSEEN], "calibration images"
+    elif precision == "fp16":
+        graphs = {stage: to_half(graph) for stage, graph in graphs.items()}
+    costs = {stage: measure(graph) for stage, graph in graphs.items()}
+    findings = {stage: mobile_findings(graph) for stage, graph in graphs.items()}
+    operators = None
+    if form == "ort":
+        graphs, operators = to_ort(graphs)
+    differences = parity(network, graphs, images)
+    check(differences, LIMITS[precision])
     bundle = write_bundle(
         out,
-        prior=prior_graph,
-        mesh=mesh_graph,
-        topology=Topology(
-            template=topology["template"].numpy().astype(np.float32),
-            faces=topology["faces"].numpy().astype(np.int32),
-            joint_regressor=topology["joint_regressor"].numpy().astype(np.float32),
-            joint_parents=topology["joint_parents"].numpy().astype(np.int32),
-        ),
-        licence_text=about.get("licence_text", NO_LICENCE_TEXT),
-        name=name or Path(checkpoint).stem,
-        licence=about.get("licence", NO_LICENCE),
-        provenance={
-            **{str(key): str(value) for key, value in about.get("sources", {}).items()},
-            "checkpoint_sha256": digest,
-            "training_steps": str(about.get("step", "unknown")),
-        },
-        input_size=config.size,
-        mean=config.mean,
-        std=config.std,
-        root_joint=int(topology["root_joint"]),
+        **graphs,
+        topology=topology(network),
+        licence_text=network.about.get("licence_text", NO_LICENCE_TEXT),
+        name=name or checkpoint.stem,
+        licence=network.about.get("licence", NO_LICENCE),
+        provenance=provenance,
+        input_size=network.size,
+        mean=network.mean,
+        std=network.std,
+        root_joint=network.root_joint,
+        architecture=network.architecture,
+        precision=precision,
+        cell_centre=network.cell_centre,
     )
-    return bundle, differences
+    if operators is not None:
+        out.with_name(f"{out.stem}.required_operators.config").write_text(operators)
+    return Exported(bundle, differences, seen, costs, findings)
+
+
+def quantised(network: StagedNetwork, graphs: dict[str, bytes], images: np.ndarray) -> dict[str, bytes]:
+    """Eight-bit graphs, calibrated on images; the mesh stage on what the prior in float makes of them."""
+    outputs = list(network.prior.outputs)
+    prior = open_graph(graphs["prior"])
+    first = [{network.prior.inputs[0]: image[None]} for image in images]
+    cues = [dict(zip(outputs, prior.run(outputs, feed), strict=True)) for feed in first]
+    second = [{name: cue[name] for name in network.mesh.inputs} for cue in cues]
+    return {"prior": to_int8(graphs["prior"], first), "mesh": to_int8(graphs["mesh"], second)}
+
+
+def topology(network: StagedNetwork) -> Topology:
+    """Return the mesh of a network as the runtime reads it."""
+    joints = network.joint_regressor
+    return Topology(
+        template=network.template.astype(np.float32),
+        faces=network.faces.astype(np.int32),
+        joint_regressor=None if joints is None else joints.astype(np.float32),
+        joint_parents=network.joint_parents.astype(np.int32),
+    )

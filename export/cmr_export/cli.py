@@ -11,33 +11,53 @@ from pathlib import Path
 __all__ = ["main"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Export a checkpoint; print parity and cost; return 0, or 2 with one line on standard error."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cmr-export", description="Turn a trained checkpoint into one bundle for cmr_runtime."
     )
-    parser.add_argument("--ckpt", type=Path, required=True, help="checkpoint (.pt) of cmr_models.train")
+    parser.add_argument("--ckpt", type=Path, required=True, help="checkpoint, of cmr_models.train or the reference's")
     parser.add_argument("--out", type=Path, default=Path("hand.cmr"), help="bundle to write (default: hand.cmr)")
     parser.add_argument("--name", help="name of the model in the bundle (default: the checkpoint's)")
-    args = parser.parse_args(argv)
+    parser.add_argument(
+        "--assets", type=Path, metavar="DIR", help="folder with the reference's transform.pkl and j_reg.npy"
+    )
+    parser.add_argument("--arch", metavar="NAME", help="architecture, if it is not to be told from the weights")
+    parser.add_argument(
+        "--joint-regressor", type=Path, metavar="FILE", help=".npy (J, V), joints in the order of the heat maps"
+    )
+    parser.add_argument("--precision", choices=["fp32", "fp16", "int8"], default="fp32", help="of the stored weights")
+    parser.add_argument("--calibration", type=Path, metavar="FOLDER", help="crops for int8 (default: rendered hands)")
+    parser.add_argument("--format", choices=["onnx", "ort"], default="onnx", help="of the graphs (default: onnx)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Export a checkpoint; print parity and cost; return 0, or 2 with one line on standard error."""
+    args = _parser().parse_args(argv)
     try:
         from cmr_runtime.errors import CmrError
 
         from .bundle import export
-        from .parity import LIMIT
-        from .report import table
+        from .report import report
     except ImportError as error:
         print(f"cmr-export: {error}; install what it needs with: pip install 'cmr-runtime[export]'", file=sys.stderr)
         return 2
     try:
-        bundle, differences = export(args.ckpt, args.out, args.name)
+        done = export(
+            args.ckpt,
+            args.out,
+            name=args.name,
+            assets=args.assets,
+            arch=args.arch,
+            joint_regressor=args.joint_regressor,
+            precision=args.precision,
+            calibration=args.calibration,
+            form=args.format,
+        )
     except (CmrError, ValueError, RuntimeError, OSError) as error:  # a ParityError is a RuntimeError
         print(f"cmr-export: {' '.join(str(error).split())}", file=sys.stderr)  # torch's messages have several lines
         return 2
-    print(f"parity, PyTorch against ONNX Runtime (limit {LIMIT:g}):")
-    for name, value in differences.items():
-        print(f"  {name:26s}{value:.1e}")
-    print(table(bundle))
+    print(report(done))
     print(f"{args.out}: {args.out.stat().st_size:,} bytes")
     return 0
 

@@ -1,110 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a network in PyTorch to two ONNX graphs with static shapes: traced, simplified, pads folded, checked."""
+"""From a network in PyTorch to two ONNX graphs with static shapes: traced, simplified, cleaned, checked."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import warnings
+from collections.abc import Iterator
 
 import onnx
+import onnxruntime as ort
 import onnxsim
 import torch
-from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from cmr_models.network import HandNet
+from cmr_models.paper.folding import fold_batch_norm
+from cmr_models.stages import StagedNetwork
 
-__all__ = [
-    "MESH_INPUTS",
-    "MESH_OUTPUTS",
-    "PRIOR_INPUTS",
-    "PRIOR_OUTPUTS",
-    "MeshStage",
-    "PriorStage",
-    "fold_pads",
-    "to_onnx",
-]
+from .clean import clean
 
-PRIOR_INPUTS, PRIOR_OUTPUTS = ("image",), ("heatmaps", "silhouette", "presence", "right", "features")
-MESH_INPUTS = ("features", "heatmaps", "silhouette")
-MESH_OUTPUTS = ("vertices", "refined_heatmaps", "refined_silhouette")
+__all__ = ["OPSET", "open_graph", "quietly", "to_onnx", "trace"]
+
 #: Understood by ONNX Runtime since 1.14 and by its mobile providers.
 OPSET = 17
 
 
-class PriorStage(nn.Module):
-    """What `prior.onnx` computes: probabilities instead of logits."""
-
-    def __init__(self, net: HandNet) -> None:
-        super().__init__()
-        self.prior = net.prior
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(1, 3, S, S) -> the tensors of `PRIOR_OUTPUTS`."""
-        out = self.prior(image)
-        return (
-            out.heatmaps.sigmoid(),
-            out.silhouette.sigmoid(),
-            out.presence.sigmoid(),
-            out.right.sigmoid(),
-            out.features,
-        )
+def open_graph(graph: bytes) -> ort.InferenceSession:
+    """Open a graph in ONNX Runtime, on the CPU, with one thread: the same sums whatever the machine."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-class MeshStage(nn.Module):
-    """What `mesh.onnx` computes: the finest mesh level, and probabilities instead of logits."""
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keep the progress messages and advice of ONNX Runtime's tools from the terminal; errors are raised as ever."""
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
-    def __init__(self, net: HandNet) -> None:
-        super().__init__()
-        self.mesh = net.mesh
 
-    def forward(self, features: Tensor, heatmaps: Tensor, silhouette: Tensor) -> tuple[Tensor, ...]:
-        """Return the tensors of `MESH_OUTPUTS` from those of `MESH_INPUTS`."""
-        out = self.mesh(features, heatmaps, silhouette)
-        return out.levels[0], out.heatmaps.sigmoid(), out.silhouette.sigmoid()
+def trace(network: StagedNetwork) -> dict[str, bytes]:
+    """Export both stages, batch norms folded; the mesh stage's example inputs are what the prior makes of an image.
 
-
-def fold_pads(model: onnx.ModelProto) -> int:
-    """Move constant zero pads into the convolutions behind them; return how many.
-
-    TensorFlow's SAME padding is uneven at stride 2. PyTorch exports it as a Pad of its own, which costs a copy of the
-    feature map; ONNX's Conv takes uneven pads itself.
+    Returns
+    -------
+    dict
+        ONNX models of ``prior`` and ``mesh``.
     """
-    constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-    users: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
-    results = {value.name for value in model.graph.output}
-    folded = []
-    for pad in model.graph.node:
-        if pad.op_type != "Pad" or len(pad.input) < 2 or pad.input[1] not in constants:
-            continue
-        mode = next((a.s.decode() for a in pad.attribute if a.name == "mode"), "constant")
-        value = constants.get(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else None
-        amounts = constants[pad.input[1]].tolist()
-        behind = users.get(pad.output[0], [])
-        plain = mode == "constant" and (value is None or float(value) == 0) and len(amounts) == 8
-        spatial = plain and amounts[:2] == [0, 0] and amounts[4:6] == [0, 0] and min(amounts) >= 0
-        if not spatial or not behind or pad.output[0] in results:
-            continue
-        if any(n.op_type != "Conv" or n.input[0] != pad.output[0] for n in behind):
-            continue
-        for conv in behind:
-            old = next((a for a in conv.attribute if a.name == "pads"), None)
-            own = list(old.ints) if old is not None else [0, 0, 0, 0]
-            if old is not None:
-                conv.attribute.remove(old)
-            total = [a + b for a, b in zip(own, amounts[2:4] + amounts[6:8], strict=True)]
-            conv.attribute.append(helper.make_attribute("pads", total))
-            conv.input[0] = pad.input[0]
-        folded.append(pad)
-    for pad in folded:
-        model.graph.node.remove(pad)
-    used = {name for node in model.graph.node for name in node.input}
-    for constant in [i for i in model.graph.initializer if i.name not in used]:
-        model.graph.initializer.remove(constant)
-    return len(folded)
+    image = torch.rand((1, 3, network.size, network.size), generator=torch.Generator().manual_seed(0))
+    prior, mesh = fold_batch_norm(network.prior), fold_batch_norm(network.mesh)
+    with torch.no_grad():
+        cues = dict(zip(prior.outputs, prior(image), strict=True))
+    return {
+        "prior": to_onnx(prior, {prior.inputs[0]: image}, prior.outputs),
+        "mesh": to_onnx(mesh, {name: cues[name] for name in mesh.inputs}, mesh.outputs),
+    }
 
 
 def to_onnx(stage: nn.Module, inputs: dict[str, Tensor], outputs: tuple[str, ...]) -> bytes:
@@ -113,7 +70,7 @@ def to_onnx(stage: nn.Module, inputs: dict[str, Tensor], outputs: tuple[str, ...
     Parameters
     ----------
     stage : nn.Module
-        `PriorStage` or `MeshStage`, in evaluation mode.
+        In evaluation mode.
     inputs : dict
         Example tensors by input name; their shapes become the graph's.
     outputs : tuple of str
@@ -127,11 +84,10 @@ def to_onnx(stage: nn.Module, inputs: dict[str, Tensor], outputs: tuple[str, ...
     Raises
     ------
     RuntimeError
-        If simplification changes the result.
+        If simplification changes the result, or a batch norm is left.
     """
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracing exporter announces its successor, which keeps dynamic shapes
+    with quietly():  # the tracing exporter announces its successor, which keeps dynamic shapes
         torch.onnx.export(
             stage,
             tuple(inputs.values()),
@@ -144,6 +100,6 @@ def to_onnx(stage: nn.Module, inputs: dict[str, Tensor], outputs: tuple[str, ...
     model, same = onnxsim.simplify(onnx.load_from_string(buffer.getvalue()))
     if not same:
         raise RuntimeError(f"simplifying the graph with outputs {outputs} changed its results; update onnxsim")
-    fold_pads(model)
+    clean(model)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString()

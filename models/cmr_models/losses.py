@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +14,9 @@ __all__ = [
     "edge_loss",
     "gaussian_maps",
     "heatmap_loss",
+    "keypoint_loss",
     "level_loss",
+    "map_loss",
     "normal_loss",
     "reprojection_loss",
     "silhouette_loss",
@@ -25,13 +28,19 @@ __all__ = [
 SIGMA = 1.2
 
 
-def gaussian_maps(keypoints: Tensor, size: int, cells: int, sigma: float = SIGMA) -> Tensor:
-    """Target heat maps (B, J, cells, cells), peak 1, for keypoints (B, J, 2) in pixels of a (size, size) crop."""
+def gaussian_maps(keypoints: Tensor, size: int, cells: int, sigma: float = SIGMA, reach: float = math.inf) -> Tensor:
+    """Target heat maps (B, J, cells, cells), peak 1, for keypoints (B, J, 2) in pixels of a (size, size) crop.
+
+    ``sigma`` in cells; a map is 0 more than ``reach`` cells beside or above the joint.
+    """
     at = (keypoints + 0.5) * (cells / size) - 0.5  # pixels to cells
     grid = torch.arange(cells, device=keypoints.device, dtype=keypoints.dtype)
-    x = torch.exp(-((grid - at[..., :1]) ** 2) / (2 * sigma**2))
-    y = torch.exp(-((grid - at[..., 1:]) ** 2) / (2 * sigma**2))
-    return y[..., :, None] * x[..., None, :]
+
+    def profile(centre: Tensor) -> Tensor:
+        distance = grid - centre
+        return torch.exp(-(distance**2) / (2 * sigma**2)) * (distance.abs() <= reach)
+
+    return profile(at[..., 1:])[..., :, None] * profile(at[..., :1])[..., None, :]
 
 
 def heatmap_loss(logits: Tensor, target: Tensor, mask: Tensor, sigma: float = SIGMA) -> Tensor:
@@ -45,11 +54,20 @@ def heatmap_loss(logits: Tensor, target: Tensor, mask: Tensor, sigma: float = SI
     return (per_sample * mask).sum() / mask.sum().clamp_min(1)
 
 
-def silhouette_loss(logits: Tensor, coverage: Tensor, mask: Tensor) -> Tensor:
-    """Cross-entropy against the share of each cell that the hand covers; coverage (B, S, S) in 0..1."""
-    target = F.adaptive_avg_pool2d(coverage[:, None], logits.shape[-1])
+def map_loss(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy per cell of maps (B, C, H, H), mean over masked samples (B,)."""
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean((1, 2, 3))
     return (loss * mask).sum() / mask.sum().clamp_min(1)
+
+
+def silhouette_loss(logits: Tensor, coverage: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy against the share of each cell that the hand covers; coverage (B, S, S) in 0..1."""
+    return map_loss(logits, F.adaptive_avg_pool2d(coverage[:, None], logits.shape[-1]), mask)
+
+
+def keypoint_loss(keypoints: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute difference of coordinates (B, J, 2), mean over masked samples (B,)."""
+    return ((keypoints - target).abs().mean((1, 2)) * mask).sum() / mask.sum().clamp_min(1)
 
 
 def _edges(vertices: Tensor, faces: Tensor) -> Tensor:
@@ -58,7 +76,7 @@ def _edges(vertices: Tensor, faces: Tensor) -> Tensor:
 
 
 def edge_loss(vertices: Tensor, target: Tensor, faces: Tensor) -> Tensor:
-    """Mean absolute difference of edge lengths, metres."""
+    """Mean absolute difference of edge lengths, in the unit of the vertices."""
     return (_edges(vertices, faces).norm(dim=-1) - _edges(target, faces).norm(dim=-1)).abs().mean()
 
 
@@ -109,6 +127,6 @@ def reprojection_loss(joints: Tensor, keypoints: Tensor, weight: Tensor) -> Tens
 
 
 def level_loss(levels: Sequence[Tensor], targets: Sequence[Tensor], discount: float = 0.5) -> Tensor:
-    """Mean absolute vertex distance of every mesh level, each coarser one counting less, metres."""
+    """Mean absolute vertex distance of every mesh level, each coarser one counting ``discount`` times the finer one."""
     terms = [discount**k * (a - b).abs().mean() for k, (a, b) in enumerate(zip(levels, targets, strict=True))]
     return torch.stack(terms).sum()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train the default network.
+"""Train the default network, or one of the paper's by name.
 
     python -m cmr_models.synth.bake data/synth --count 24000 --size 160
     python -m cmr_models.train runs/first --synth data/synth --photos real.npz --trunk trunk_lite.npz --minutes 60
+    python -m cmr_models.train runs/paper --synth data/synth --photos real.npz --network cmr_pg_resnet18
 
 Reads from top to bottom. A run stopped at any time, or by ``--minutes``, goes on where it was when started again with
 the same arguments. Everything it does follows from the seed and the number of the step.
@@ -15,73 +16,19 @@ import copy
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
 from torch.utils.data import DataLoader, Subset
 
-from .batches import Batches, Mix, Renderings
-from .hand import load_hand
-from .losses import (
-    edge_loss,
-    gaussian_maps,
-    heatmap_loss,
-    level_loss,
-    normal_loss,
-    reprojection_loss,
-    silhouette_loss,
-    similarity_loss,
-)
-from .network import HandNet, HandNetConfig, save_checkpoint, to_input
-from .network.handnet import HandNetOutput
-from .network.prior import SHALLOW_BLOCK
+from .batches import Batches, Renderings
+from .objective import DEFAULT, Recipe, make_objective, network_names
 from .validate import Validation
 
 VALIDATION = 512  # renderings kept from training
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Optimisation; lengths in metres are weighted so that 10 mm count as one."""
-
-    seed: int = 0
-    steps: int = 6000
-    rate: float = 1e-3  # of new layers
-    pretrained: float = 0.3  # of pretrained layers, times `rate`
-    warm_up: int = 200
-    decay: float = 1e-2
-    clip: float = 5.0
-    average: float = 0.998  # of the exponential moving average of the weights
-    freeze_shallow: bool = True  # pretrained layers up to the shared shallow features stay as they are
-    mesh: float = 100.0
-    joints: float = 100.0
-    edges: float = 30.0
-    normals: float = 0.1
-    heatmaps: float = 1.0
-    empty: float = 0.25  # of the heat maps of pictures without a hand
-    silhouette: float = 2.0
-    presence: float = 0.3
-    handedness: float = 1.0
-    photo_joints: float = 60.0
-    photo_view: float = 5.0
-
-
-def parameter_groups(net: HandNet, recipe: Recipe) -> list[dict]:
-    """Split into pretrained and new parameters; frozen ones are left out."""
-    pretrained = {id(p) for trunk in (net.prior.trunk, net.mesh.trunk) for p in trunk.parameters()}
-    frozen: set[int] = set()
-    if recipe.freeze_shallow:
-        trunk = net.prior.trunk
-        shallow = [*trunk.stem.parameters(), *(p for b in trunk.blocks[: SHALLOW_BLOCK + 1] for p in b.parameters())]
-        frozen = {id(p) for p in shallow}
-        for p in shallow:
-            p.requires_grad_(False)
-    old = [p for p in net.parameters() if id(p) in pretrained and id(p) not in frozen]
-    new = [p for p in net.parameters() if id(p) not in pretrained]
-    return [{"params": old, "scale": recipe.pretrained}, {"params": new, "scale": 1.0}]
 
 
 def rate_at(step: int, recipe: Recipe) -> float:
@@ -92,55 +39,15 @@ def rate_at(step: int, recipe: Recipe) -> float:
     return recipe.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, part))))
 
 
-def compute_losses(
-    out: HandNetOutput, batch: dict[str, Tensor], net: HandNet, recipe: Recipe, mirrored: float = Mix.mirrored
-) -> dict[str, Tensor]:
-    """Every weighted term by name; ``mirrored`` is the share of hands shown as left ones."""
-    size, prior, mesh = batch["image"].shape[1], out.prior, out.mesh
-    present = batch["present"].float()
-    # Photos come with labels of a certain weight; a mirrored one lost its weight and counts half.
-    photo = batch["present"] & ~batch["outlined"]
-    trust = torch.where(photo, batch["weight"].clamp_min(0.5), torch.where(batch["present"], 1.0, recipe.empty))
-    target = gaussian_maps(batch["keypoints"], size, prior.heatmaps.shape[-1]) * present[:, None, None, None]
-    coverage, outlined = batch["silhouette"].float() / 255, batch["outlined"].float()
-    terms = {
-        "heat1": recipe.heatmaps * heatmap_loss(prior.heatmaps.float(), target, trust),
-        "heat2": recipe.heatmaps * heatmap_loss(mesh.heatmaps.float(), target, trust),
-        "sil1": recipe.silhouette * silhouette_loss(prior.silhouette.float(), coverage, outlined),
-        "sil2": recipe.silhouette * silhouette_loss(mesh.silhouette.float(), coverage, outlined),
-    }
-    binary = torch.nn.functional.binary_cross_entropy_with_logits
-    terms["presence"] = recipe.presence * binary(prior.presence[:, 0].float(), present)
-    side = binary(prior.right[:, 0].float(), batch["right"].float(), reduction="none")
-    # Mirrored hands are few; both sides count alike.
-    both = present * torch.where(batch["right"], 1.0, (1 - mirrored) / max(mirrored, 1e-3))
-    terms["hand"] = recipe.handedness * (side * both).sum() / both.sum().clamp_min(1)
-
-    meshed, truth = batch["meshed"], batch["vertices"]
-    if len(meshed):
-        truth = truth - net.mesh.root @ truth
-        predicted = [v[meshed].float() for v in mesh.levels]
-        targets = [truth]
-        for k in range(len(net.hand.level_index)):
-            targets.append(targets[-1][:, getattr(net.mesh, f"level_index_{k}")])
-        faces = net.faces
-        terms["mesh"] = recipe.mesh * level_loss(predicted, targets)
-        regressed = net.joint_regressor @ predicted[0], net.joint_regressor @ truth
-        terms["joints"] = recipe.joints * (regressed[0] - regressed[1]).abs().mean()
-        terms["edges"] = recipe.edges * edge_loss(predicted[0], truth, faces)
-        terms["normals"] = recipe.normals * normal_loss(predicted[0], truth, faces)
-    if bool((batch["weight"] > 0).any()):
-        joints = net.joint_regressor @ mesh.levels[0].float()
-        terms["photo3d"] = recipe.photo_joints * similarity_loss(joints, batch["world"], batch["weight"])
-        terms["photo2d"] = recipe.photo_view * reprojection_loss(joints, batch["keypoints"], batch["weight"])
-    return terms
-
-
 @torch.no_grad()
-def update_average(average: HandNet, net: HandNet, decay: float) -> None:
-    """Exponential moving average of the weights."""
-    for a, b in zip(average.parameters(), net.parameters(), strict=True):
-        a.lerp_(b, 1 - decay)
+def update_average(average: nn.Module, net: nn.Module, decay: float) -> None:
+    """Exponential moving average of the weights, and of the running statistics of batch norms."""
+    ours, theirs = average.state_dict(), net.state_dict()
+    for name, value in ours.items():
+        if value.is_floating_point():
+            value.lerp_(theirs[name], 1 - decay)
+        else:
+            value.copy_(theirs[name])
 
 
 def main() -> None:
@@ -148,8 +55,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder of the run")
     parser.add_argument("--synth", type=Path, required=True, help="folder of cmr_models.synth.bake")
+    parser.add_argument(
+        "--network", choices=network_names(), default=DEFAULT, metavar="NAME", help="default: %(default)s"
+    )
+    parser.add_argument("--size", type=int, metavar="PX", help="side of the images (default: the network's own)")
     parser.add_argument("--photos", type=Path, help="file of cmr_models.real_crops")
-    parser.add_argument("--trunk", type=Path, help="file of cmr_models.network.convert_mediapipe")
+    parser.add_argument(
+        "--trunk", type=Path, help="file of cmr_models.network.convert_mediapipe, for the default network"
+    )
     parser.add_argument(
         "--about", type=Path, help="JSON with licence, licence_text and sources {name: text}, for the bundle to carry"
     )
@@ -160,15 +73,20 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
 
+    if args.trunk and args.network != DEFAULT:
+        parser.error(f"--trunk {args.trunk}: weights of {DEFAULT}, not of {args.network}; leave it out")
     terms_of_use = json.loads(args.about.read_text()) if args.about else {}
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    recipe, mix, config, hand = Recipe(seed=args.seed, steps=args.steps), Mix(), HandNetConfig(), load_hand()
-    net = HandNet(config, hand)
+    try:
+        objective = make_objective(args.network, args.size, seed=args.seed, steps=args.steps)
+    except ValueError as error:
+        parser.error(str(error))
+    net, recipe, mix, size = objective.net, objective.recipe, objective.mix, objective.input.size
     if args.trunk:
         net.start_from(dict(np.load(args.trunk)))
     net.to(args.device, memory_format=torch.channels_last)
-    groups = parameter_groups(net, recipe)
+    groups = objective.groups()
     optimiser = torch.optim.AdamW(groups, lr=recipe.rate, weight_decay=recipe.decay)
     average = copy.deepcopy(net)
 
@@ -176,30 +94,32 @@ def main() -> None:
     state_path, first = args.out / "state.pt", 0
     if state_path.exists():
         state = torch.load(state_path, map_location=args.device, weights_only=True)
+        if (made := state.get("network", DEFAULT)) != args.network:
+            parser.error(f"{args.out} holds a run of {made}, not of {args.network}; choose another folder")
         net.load_state_dict(state["net"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         first = state["step"]
         print(f"goes on at step {first}", flush=True)
 
-    batches = Batches(Renderings(args.synth, first=VALIDATION), args.photos, config.size, mix, args.seed, recipe.steps)
+    batches = Batches(Renderings(args.synth, first=VALIDATION), args.photos, size, mix, args.seed, recipe.steps)
     loader = DataLoader(Subset(batches, range(first, recipe.steps)), batch_size=None, num_workers=1, prefetch_factor=4)
-    validation = Validation(Renderings(args.synth, last=VALIDATION), args.photos, config)
+    validation = Validation(Renderings(args.synth, last=VALIDATION), args.photos, objective.input)
 
     def save(step: int) -> None:
         state = {"net": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-        torch.save({**state, "step": step}, state_path.with_suffix(".tmp"))
+        torch.save({**state, "network": args.network, "step": step}, state_path.with_suffix(".tmp"))
         state_path.with_suffix(".tmp").replace(state_path)
         about = {"step": step, "recipe": asdict(recipe), "mix": asdict(mix), "renderings": len(batches.renderings)}
         about |= terms_of_use
-        save_checkpoint(args.out / "model.pt", average, about=json.dumps(about))
+        objective.save(args.out / "model.pt", average, json.dumps(about))
 
     began, shown, sums = time.monotonic(), time.monotonic(), {}
     for step, batch in enumerate(loader, first):
         batch = {k: v.to(args.device) for k, v in batch.items()}
         for group in optimiser.param_groups:
             group["lr"] = rate_at(step, recipe) * group["scale"]
-        terms = compute_losses(net(to_input(batch["image"], config)), batch, net, recipe, mix.mirrored)
+        terms = objective.losses(net, batch)
         loss = torch.stack(list(terms.values())).sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -219,7 +139,7 @@ def main() -> None:
         late = time.monotonic() - began > args.minutes * 60
         if (step + 1) % 1000 == 0 or step + 1 == recipe.steps or late:
             save(step + 1)
-            figures = validation.run(average.eval())
+            figures = objective.figures(average.eval(), validation)
             print(json.dumps({"step": step + 1, **figures}), flush=True)
             with (args.out / "figures.jsonl").open("a") as log:
                 log.write(json.dumps({"step": step + 1, **figures}) + "\n")

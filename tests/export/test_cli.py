@@ -1,27 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """`cmr-export`: what it prints, and how it refuses."""
 
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from exported import exported
 
 from cmr_export import bundle as bundle_module
 from cmr_export.cli import main
-from cmr_export.parity import ParityError
+from cmr_export.parity import Difference
+from cmr_models.paper.config import paper_config
+from cmr_models.paper.objective import PaperObjective, PaperRecipe
 from cmr_runtime import Bundle
 
 
 @pytest.fixture
 def ready_graphs(monkeypatch):
     """Skip the tracing: the graphs are those of the export that all tests share."""
-    graphs = {"image": exported().bundle.prior, "features": exported().bundle.mesh}
-    monkeypatch.setattr(bundle_module, "to_onnx", lambda stage, inputs, outputs: graphs[next(iter(inputs))])
+    graphs = {"prior": exported().bundle.prior, "mesh": exported().bundle.mesh}
+    monkeypatch.setattr(bundle_module, "trace", lambda network: dict(graphs))
 
 
-def refused(capsys, checkpoint, out) -> str:
+def refused(capsys, checkpoint, out, *options) -> str:
     """Run the command on what it must refuse; return its one line."""
     out.write_bytes(b"as before")
-    assert main(["--ckpt", str(checkpoint), "--out", str(out)]) == 2
+    assert main(["--ckpt", str(checkpoint), "--out", str(out), *map(str, options)]) == 2
     output, error = capsys.readouterr()
     assert output == ""
     assert out.read_bytes() == b"as before"
@@ -62,7 +68,87 @@ def test_a_folder_is_no_checkpoint(tmp_path, capsys):
 def test_a_foreign_checkpoint(tmp_path, capsys):
     torch.save({"state_dict": {"backbone.conv1.weight": torch.zeros(2)}}, tmp_path / "their.pt")
     error = refused(capsys, tmp_path / "their.pt", tmp_path / "hand.cmr")
-    assert "their.pt: format None, need 'cmr-handnet-1'" in error
+    assert "their.pt: not a checkpoint of this project's training" in error
+    assert "give --assets DIR" in error
+    assert "transform.pkl" in error
+
+
+def paper_checkpoint(path, change=lambda content: None):
+    """Write a small network of the paper as the training script does, with random weights."""
+    torch.manual_seed(0)
+    objective = PaperObjective(paper_config("mobrecon_ds", size=64), PaperRecipe())
+    objective.save(path, objective.net, json.dumps({"step": 7, "licence": "MIT", "licence_text": "Free."}))
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+    return path
+
+
+def test_a_network_of_the_paper_trained_here(tmp_path, capsys):
+    assert main(["--ckpt", str(paper_checkpoint(tmp_path / "own.pt")), "--out", str(tmp_path / "hand.cmr")]) == 0
+    assert "mesh.vertices" in capsys.readouterr().out
+    bundle = Bundle.open(tmp_path / "hand.cmr")
+    assert (bundle.architecture, bundle.input_size, bundle.licence) == ("mobrecon_ds", 64, "MIT")
+    assert bundle.provenance["training_steps"] == "7"
+    np.testing.assert_array_equal(bundle.topology.faces, exported().bundle.topology.faces)  # on this project's hand
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda content: content.pop("config"), "config"),
+        (lambda content: content["config"].update(wings=2), "wings"),
+        (lambda content: content["model_state_dict"].pop("decoder3d.upsample"), "missing decoder3d.upsample"),
+    ],
+    ids=["no configuration", "unknown choice", "missing weight"],
+)
+def test_a_network_of_the_paper_that_does_not_fit_itself(tmp_path, capsys, change, word):
+    error = refused(capsys, paper_checkpoint(tmp_path / "own.pt", change), tmp_path / "hand.cmr")
+    assert "own.pt" in error
+    assert word in error
+
+
+def test_assets_belong_to_foreign_checkpoints(tmp_path, capsys):
+    error = refused(capsys, exported().checkpoint, tmp_path / "hand.cmr", "--assets", tmp_path)
+    assert "leave out --assets" in error
+
+
+def test_assets_without_the_files(tmp_path, capsys):
+    torch.save({"de_layers.0.weight": torch.zeros(2, 2)}, tmp_path / "their.pt")
+    error = refused(capsys, tmp_path / "their.pt", tmp_path / "hand.cmr", "--assets", tmp_path / "nowhere")
+    assert "their.pt" in error
+
+
+def test_a_joint_regressor_of_ones_own(tmp_path, ready_graphs):
+    own = np.roll(exported().bundle.topology.joint_regressor, 1, axis=1)
+    np.save(tmp_path / "joints.npy", own)
+    out = tmp_path / "hand.cmr"
+    command = ["--ckpt", exported().checkpoint, "--out", out, "--joint-regressor", tmp_path / "joints.npy"]
+    assert main([str(part) for part in command]) == 0
+    np.testing.assert_array_equal(Bundle.open(out).topology.joint_regressor, own)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [(np.zeros((21, 5), np.float32), "shape (21, 5)"), (np.array([Path()], object), "no .npy array")],
+    ids=["shape", "pickle"],
+)
+def test_a_joint_regressor_that_does_not_fit(tmp_path, capsys, content, word):
+    np.save(tmp_path / "joints.npy", content, allow_pickle=True)
+    options = ("--joint-regressor", tmp_path / "joints.npy")
+    assert word in refused(capsys, exported().checkpoint, tmp_path / "hand.cmr", *options)
+
+
+def test_options_that_contradict_each_other(tmp_path, capsys):
+    out, checkpoint = tmp_path / "hand.cmr", exported().checkpoint
+    assert "widens fp16 weights again" in refused(capsys, checkpoint, out, "--precision", "fp16", "--format", "ort")
+    assert "--calibration belongs to" in refused(capsys, checkpoint, out, "--calibration", tmp_path)
+
+
+def test_a_calibration_folder_without_images(tmp_path, capsys, ready_graphs):
+    (tmp_path / "empty").mkdir()
+    options = ("--precision", "int8", "--calibration", tmp_path / "empty")
+    assert "no folder with images" in refused(capsys, exported().checkpoint, tmp_path / "hand.cmr", *options)
 
 
 def test_text_and_a_cut_file(tmp_path, capsys):
@@ -110,10 +196,7 @@ def test_a_missing_part(tmp_path, capsys, part):
 
 
 def test_a_graph_that_differs(tmp_path, capsys, monkeypatch, ready_graphs):
-    def broken(*args):
-        raise ParityError("PyTorch and ONNX Runtime differ")
-
-    monkeypatch.setattr(bundle_module, "parity", broken)
+    monkeypatch.setattr(bundle_module, "parity", lambda *a: {"prior.heatmaps": Difference(0.5, 0.1)})
     assert "differ" in refused(capsys, exported().checkpoint, tmp_path / "hand.cmr")
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoint to bundle: the same function, all that the runtime needs, and nothing written when something fails."""
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -11,39 +12,42 @@ from exported import ABOUT, CONFIG, exported
 from onnx import numpy_helper
 
 from cmr_export import bundle as bundle_module
-from cmr_export.bundle import export, sample_images
-from cmr_export.graphs import MESH_OUTPUTS, PRIOR_OUTPUTS, MeshStage, PriorStage
-from cmr_export.parity import LIMIT, ParityError, compare, parity
+from cmr_export import parity as parity_module
+from cmr_export.bundle import export
+from cmr_export.calibration import blobs, normalise
+from cmr_export.parity import LIMITS, Difference, ParityError, check, parity
 from cmr_models.hand import JOINT_PARENTS, ROOT_JOINT, load_hand
+from cmr_models.network.staged import MeshStage, PriorStage
 from cmr_runtime import Bundle
 from cmr_runtime.network import MeshStage as RuntimeMesh
 from cmr_runtime.network import PriorStage as RuntimePrior
 
+LIMIT = LIMITS["fp32"]
+
 
 def images() -> np.ndarray:
-    mean, std = (np.float32(v)[:, None, None] for v in (CONFIG.mean, CONFIG.std))
-    return ((sample_images(CONFIG.size, 2, seed=5) - mean) / std).astype(np.float32)
+    return normalise(blobs(CONFIG.size, 2, seed=5), exported().staged)
 
 
-def stages():
-    return PriorStage(exported().net).eval(), MeshStage(exported().net).eval()
+def graphs() -> dict[str, bytes]:
+    return {"prior": exported().bundle.prior, "mesh": exported().bundle.mesh}
 
 
 def test_every_output_agrees_within_the_limit():
     differences = exported().differences
-    assert set(differences) == {f"prior.{k}" for k in PRIOR_OUTPUTS} | {f"mesh.{k}" for k in MESH_OUTPUTS}
-    assert max(differences.values()) <= LIMIT == 1e-4
+    ends = {f"{tag}.{k}" for tag in ("mesh", "both") for k in MeshStage.outputs}
+    assert set(differences) == {f"prior.{k}" for k in PriorStage.outputs} | ends
+    assert max(d.largest for d in differences.values()) <= LIMIT == 1e-4
 
 
 def test_parity_holds_on_images_that_the_export_has_not_seen():
-    bundle = exported().bundle
-    assert max(parity(*stages(), bundle.prior, bundle.mesh, images()).values()) <= LIMIT
+    check(parity(exported().staged, graphs(), images()), LIMIT)
 
 
 @pytest.mark.parametrize("stage", ["prior", "mesh"])
 def test_a_changed_weight_is_found(stage):
-    graphs = {"prior": exported().bundle.prior, "mesh": exported().bundle.mesh}
-    model = onnx.load_from_string(graphs[stage])
+    changed = graphs()
+    model = onnx.load_from_string(changed[stage])
     # The last layer before the outputs: the bias of the heat maps.
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
@@ -52,43 +56,56 @@ def test_a_changed_weight_is_found(stage):
             break
     else:
         pytest.fail("no bias of the heat maps in the graph")
-    graphs[stage] = model.SerializeToString()
+    changed[stage] = model.SerializeToString()
     with pytest.raises(ParityError, match=rf"0\.0001: .*'{stage}\..*heatmaps'.*nothing was written"):
-        parity(*stages(), graphs["prior"], graphs["mesh"], images())
+        check(parity(exported().staged, changed, images()), LIMIT)
 
 
-def test_an_output_that_is_no_number_is_no_parity(monkeypatch):
-    monkeypatch.setattr("cmr_export.parity.compare", lambda *a: {"heatmaps": float("nan")})
+@pytest.mark.parametrize("limit", [LIMIT, None])
+def test_an_output_that_is_no_number_is_no_parity(limit):
     with pytest.raises(ParityError, match="nan"):
-        parity(*stages(), b"", b"", images())
+        check({"prior.heatmaps": Difference(float("nan"), 0.0)}, limit)
 
 
-def test_the_worst_image_counts(monkeypatch):
-    values = iter([0.0, 0.0, 3e-5, 0.0, 1e-5, 0.0])  # prior and mesh of three images
-    monkeypatch.setattr("cmr_export.parity.compare", lambda *a: {"heatmaps": next(values)})
-    found = parity(*stages(), b"", b"", np.concatenate([images(), images()[:1]]))
-    assert found == {"prior.heatmaps": 3e-5, "mesh.heatmaps": 0.0}
+def test_eight_bits_are_not_held_to_a_limit():
+    check({"prior.heatmaps": Difference(0.3, 0.1)}, LIMITS["int8"])
 
 
-def test_the_difference_is_the_largest_of_all_elements():
-    prior, image = stages()[0], images()[:1]
+def test_the_largest_of_all_elements_and_images_counts_and_the_mean_of_their_means():
+    staged = exported().staged
 
-    class Shifted(torch.nn.Module):
+    class Shifted(PriorStage):
         def forward(self, x):
-            outputs = list(prior(x))
+            outputs = list(super().forward(x))
             outputs[1] = outputs[1].clone()
-            outputs[1][0, 0, 3, 4] += 0.25
+            outputs[1][0, 0, 3, 4] -= 0.25 * (x[0, 0, 0, 0] == images()[0, 0, 0, 0])  # in the first image only
             return tuple(outputs)
 
-    found = compare(Shifted(), exported().bundle.prior, {"image": image}, PRIOR_OUTPUTS)
-    assert found["silhouette"] == pytest.approx(0.25, abs=1e-4)
-    assert max(v for k, v in found.items() if k != "silhouette") < LIMIT
+    found = parity(dataclasses.replace(staged, prior=Shifted(exported().net)), graphs(), images())
+    assert found["prior.silhouette"].largest == pytest.approx(0.25, abs=1e-4)
+    assert found["prior.silhouette"].mean == pytest.approx(0.25 / 40**2 / 2, rel=0.01)
+    assert found["prior.heatmaps"].largest < LIMIT
+
+
+def test_numbers_beyond_one_are_measured_against_the_largest():
+    assert Difference.between(np.float32([0.5, 0.2]), np.float32([0.5, 0.3])).largest == pytest.approx(0.1)
+    found = Difference.between(np.float32([-20.0, 1.0]), np.float32([-20.0, 2.0]))
+    assert (found.largest, found.mean) == pytest.approx((0.05, 0.025))
+
+
+def test_each_graph_is_opened_once(monkeypatch):
+    opened = []
+    real = parity_module.open_graph
+    monkeypatch.setattr(parity_module, "open_graph", lambda graph: opened.append(graph) or real(graph))
+    parity(exported().staged, graphs(), images())
+    assert opened == list(graphs().values())
 
 
 def test_the_bundle_holds_what_the_runtime_needs():
     done, hand = exported(), load_hand()
     bundle = Bundle.open(done.checkpoint.parent / "hand.cmr")
     assert bundle.name == "lively"
+    assert (bundle.architecture, bundle.precision, bundle.cell_centre) == ("handnet", "fp32", 0.5)
     assert bundle.input_size == CONFIG.size
     assert bundle.mean == pytest.approx(CONFIG.mean)
     assert bundle.std == pytest.approx(CONFIG.std)
@@ -107,7 +124,7 @@ def test_terms_that_nobody_stated_are_not_invented(tmp_path):
     content = torch.load(exported().checkpoint, weights_only=True)
     content["about"] = "{}"
     torch.save(content, tmp_path / "silent.pt")
-    bundle, _ = export(tmp_path / "silent.pt", tmp_path / "silent.cmr")
+    bundle = export(tmp_path / "silent.pt", tmp_path / "silent.cmr").bundle
     assert bundle.licence == "not stated"
     assert "Apache" not in bundle.licence_text
     assert set(bundle.provenance) == {"checkpoint_sha256", "training_steps"}
@@ -136,22 +153,18 @@ def test_the_runtime_computes_what_the_network_computes():
 
 
 def test_without_parity_nothing_is_written(tmp_path, monkeypatch):
-    def broken(*args):
-        raise ParityError("differ")
-
-    monkeypatch.setattr(bundle_module, "parity", broken)
-    monkeypatch.setattr(bundle_module, "to_onnx", lambda *a: b"")
-    out = tmp_path / "hand.cmr"
+    monkeypatch.setattr(bundle_module, "trace", lambda network: graphs())
+    monkeypatch.setattr(bundle_module, "parity", lambda *a: {"prior.heatmaps": Difference(1.0, 1.0)})
     with pytest.raises(ParityError):
-        export(exported().checkpoint, out)
+        export(exported().checkpoint, tmp_path / "hand.cmr")
     assert not list(tmp_path.iterdir())
 
 
 def test_check_images_are_dark_and_bright_and_repeatable():
-    first, second = sample_images(32, 3), sample_images(32, 3)
+    first, second = blobs(32, 3), blobs(32, 3)
     np.testing.assert_array_equal(first, second)
     assert first.shape == (3, 3, 32, 32)
     assert first.dtype == np.float32
     assert first.min() == 0
     assert first.max() == 1
-    assert not np.array_equal(first, sample_images(32, 3, seed=1))
+    assert not np.array_equal(first, blobs(32, 3, seed=1))

@@ -2,6 +2,7 @@
 """The report's counts against graphs counted by hand and against PyTorch's own counter."""
 
 import dataclasses
+import re
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.utils.flop_counter import FlopCounterMode
 
 from cmr_export import report
-from cmr_export.report import measure, table
+from cmr_export.report import bundle_costs, measure, table
 
 
 def graph(nodes, constants: dict[str, np.ndarray], inputs: dict, outputs: dict) -> bytes:
@@ -67,6 +68,26 @@ def test_a_batched_product_and_a_weighted_sum():
     assert cost.parameters == 20 + 15  # indices are no parameters
 
 
+def test_settings_scales_and_single_numbers_are_no_parameters():
+    constants = {
+        "w": np.zeros((6, 3, 1, 1), np.int8),
+        "w_scale": np.ones(6, np.float32),
+        "low": np.float32(0),
+        "sizes": np.float32([1, 1, 2, 2]),
+        "half": np.zeros(7, np.float16),
+    }
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "w_scale"], ["weight"], axis=0),
+        helper.make_node("Conv", ["x", "weight"], ["a"]),
+        helper.make_node("Clip", ["a", "low"], ["b"]),
+        helper.make_node("Resize", ["b", "", "sizes"], ["y"]),
+        helper.make_node("Cast", ["half"], ["z"], to=TensorProto.FLOAT),
+    ]
+    cost = measure(graph(nodes, constants, {"x": [1, 3, 4, 4]}, {"y": [1, 6, 8, 8], "z": [7]}))
+    assert cost.parameters == 18 + 7
+    assert cost.multiply_adds == 16 * 18
+
+
 def test_the_default_network_costs_what_pytorch_counts():
     bundle, net = exported().bundle, exported().net
     image = torch.zeros(1, 3, CONFIG.size, CONFIG.size)
@@ -95,7 +116,7 @@ def test_both_stages_cost_less_than_mediapipes_full_landmark_model():
 
 def test_table_adds_the_stages_up(capsys):
     bundle = exported().bundle
-    lines = table(bundle).splitlines()
+    lines = table(bundle_costs(bundle)).splitlines()
     assert [line.split()[0] for line in lines] == ["stage", "prior", "mesh", "both"]
     rows = [line.replace(",", "").split() for line in lines[1:]]
     million, parameters, size = ([float(row[k]) for row in rows] for k in (1, 3, 4))
@@ -103,7 +124,11 @@ def test_table_adds_the_stages_up(capsys):
     assert parameters[2] == parameters[0] + parameters[1]
     assert size[2] == size[0] + size[1] == len(bundle.prior) + len(bundle.mesh)
     assert report.main([str(exported().checkpoint.parent / "hand.cmr")]) == 0
-    assert capsys.readouterr().out.rstrip("\n") == table(bundle)
+    output = capsys.readouterr().out
+    assert output.startswith(table(bundle_costs(bundle)))
+    for stage in ("prior", "mesh"):
+        for provider in ("NNAPI", "CoreML"):
+            assert re.search(rf"{stage} +{provider}: \d+ of \d+ nodes, pieces: \d+", output)
 
 
 def test_a_bad_file_is_one_line(tmp_path, capsys, monkeypatch):

@@ -9,7 +9,7 @@ import torch
 
 from cmr_models.hand import JOINT_NAMES, JOINT_PARENTS, ROOT_JOINT, HandModel, load_hand
 
-HAND = load_hand()
+HAND = load_hand(4)
 LEVELS = range(len(HAND.level_index))
 TIPS = (4, 8, 12, 16, 20)
 JOINTS = HAND.joint_regressor @ HAND.template
@@ -44,6 +44,22 @@ def test_the_asset_is_small_and_holds_no_pickles():
     with asset.open("rb") as stream:
         kinds = {array.dtype.kind for array in np.load(stream, allow_pickle=False).values()}
     assert kinds <= {"f", "i", "b"}
+
+
+def test_the_default_hand_is_the_same_without_the_coarsest_level():
+    usual = load_hand()
+    assert [len(index) for index in usual.level_index] == [390, 195, 98]
+    for name in HAND.__dataclass_fields__:
+        usually, whole = getattr(usual, name), getattr(HAND, name)
+        pairs = zip(usually, whole, strict=False) if isinstance(usually, tuple) else [(usually, whole)]
+        for mine, other in pairs:
+            np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize("levels", [-1, 5])
+def test_levels_that_the_hand_does_not_have_are_refused(levels):
+    with pytest.raises(ValueError, match=f"levels is {levels}; the hand has 4"):
+        load_hand(levels)
 
 
 def test_every_array_has_the_shape_it_states_and_is_finite():
@@ -203,8 +219,9 @@ def test_up_sampling_keeps_constants_kept_vertices_and_nearly_the_surface(level)
     np.testing.assert_allclose(up(np.full((len(coarse), 2), 3.5)), 3.5, rtol=1e-6)
     np.testing.assert_allclose(up(coarse)[HAND.level_index[level]], coarse, atol=1e-6)
     error = np.linalg.norm(up(coarse) - fine, axis=1)
-    assert error.mean() < 0.002
-    assert error.max() < 0.012
+    # 49 vertices do not hold every finger tip; the network predicts no vertices on that level.
+    assert error.mean() < (0.002 if level < 3 else 0.004)
+    assert error.max() < (0.012 if level < 3 else 0.045)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -3,6 +3,7 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,9 @@ from cmr_models.losses import (
     edge_loss,
     gaussian_maps,
     heatmap_loss,
+    keypoint_loss,
     level_loss,
+    map_loss,
     normal_loss,
     reprojection_loss,
     silhouette_loss,
@@ -73,6 +76,22 @@ def test_a_perfect_heat_map_costs_nothing_and_any_other_something():
         assert heatmap_loss(perfect + 0.3 * points(seed, *perfect.shape).float(), target, ONES) > 1e-3
 
 
+@pytest.mark.parametrize("at", [(20, 31), (21, 30)])
+def test_maps_with_a_reach_are_the_references_patches(at):
+    # A kernel of 13 pixels with sigma 14 / 4, peak 1, painted around the joint's pixel; then the map is halved.
+    kernel = cv2.getGaussianKernel(13, 14 / 4)
+    patch = kernel @ kernel.T / kernel.max() ** 2
+    painted = np.zeros((64, 64))
+    painted[at[1] - 6 : at[1] + 7, at[0] - 6 : at[0] + 7] = patch
+    wanted = cv2.resize(painted, (32, 32))
+    found = gaussian_maps(torch.tensor([[at]]).float(), 64, 32, sigma=3.5 / 2, reach=6.5 / 2)[0, 0].numpy()
+    inner = wanted > 0.2
+    np.testing.assert_allclose(found[inner], wanted[inner], atol=0.03)
+    np.testing.assert_allclose(found, wanted, atol=0.1)  # at the rim, cells that the patch covers by half
+    assert found.sum() == pytest.approx(wanted.sum(), rel=0.05)
+    assert (found[wanted == 0] == 0).all()
+
+
 def test_heat_map_loss_is_a_divergence_per_mass_of_a_gaussian():
     target, logits = torch.full((1, 2, 3, 3), 0.25), torch.zeros(1, 2, 3, 3)
     divergence = 0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5)
@@ -80,10 +99,27 @@ def test_heat_map_loss_is_a_divergence_per_mass_of_a_gaussian():
     assert float(heatmap_loss(logits, target, torch.ones(1))) == pytest.approx(wanted, rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", ["heatmap", "silhouette"])
+def test_map_loss_is_the_mean_cross_entropy_of_all_cells():
+    logits, target = points(0, 2, 3, 4, 4), torch.rand(2, 3, 4, 4, dtype=torch.float64)
+    p, t = 1 / (1 + np.exp(-logits.numpy())), target.numpy()
+    wanted = -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean()
+    assert float(map_loss(logits, target, ONES)) == pytest.approx(float(wanted), rel=1e-9)
+
+
+def test_keypoint_loss_is_the_mean_difference_of_coordinates():
+    keypoints, target = torch.zeros(3, 2, 2), torch.tensor([[0.1, -0.3], [0.0, 0.2]]).expand(3, 2, 2)
+    assert float(keypoint_loss(keypoints, target, torch.ones(3))) == pytest.approx(0.15)
+    assert float(keypoint_loss(torch.tensor([1.0, 2.0, 4.0])[:, None, None] * target, target, torch.eye(3)[1])) == (
+        pytest.approx(0.15)
+    )
+
+
+@pytest.mark.parametrize("loss", ["heatmap", "map", "silhouette"])
 def test_only_masked_samples_count(loss):
     logits = points(0, 3, 1, 4, 4).float()
-    if loss == "heatmap":
+    if loss == "map":
+        of = lambda x, mask: map_loss(x, torch.full_like(x, 0.3), mask)  # noqa: E731
+    elif loss == "heatmap":
         of = lambda x, mask: heatmap_loss(x, torch.full_like(x, 0.3), mask)  # noqa: E731
     else:
         of = lambda x, mask: silhouette_loss(x, torch.full((3, 8, 8), 0.3), mask)  # noqa: E731
@@ -148,6 +184,7 @@ def test_levels_count_half_of_the_finer_one():
     targets = [torch.zeros(1, n, 3) for n in (8, 4, 2)]
     levels = [t + e for t, e in zip(targets, (0.1, 0.2, -0.4), strict=True)]
     assert float(level_loss(levels, targets)) == pytest.approx(0.1 + 0.2 / 2 + 0.4 / 4)
+    assert float(level_loss(levels, targets, discount=1.0)) == pytest.approx(0.1 + 0.2 + 0.4)
     with pytest.raises(ValueError, match="zip"):
         level_loss(levels[:2], targets)
 

@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Spirals: rings in the order of distance, turning one way, the same whatever the order of the faces."""
+"""Spirals: rings in the order of distance, turning one way, the same whatever the order of the faces.
+
+In the half-edge convention they are those of the reference implementation, to the last index.
+"""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cmr_models.hand import load_hand
-from cmr_models.hand.spirals import spiral_indices, vertex_rings
+from cmr_models.hand.spirals import half_edge_rings, spiral_indices, vertex_rings
+from cmr_models.paper.hierarchy import MeshHierarchy
+
+REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "handmesh"
 
 
 def icosahedron() -> tuple[np.ndarray, np.ndarray]:
@@ -57,11 +65,14 @@ MESHES = {
 }
 
 
+@pytest.mark.parametrize("half_edge", [False, True])
 @pytest.mark.parametrize("name", MESHES)
-def test_a_spiral_starts_at_its_vertex_and_visits_the_rings_in_order(name):
+def test_a_spiral_starts_at_its_vertex_and_visits_the_rings_in_order(name, half_edge):
     vertices, faces = MESHES[name]
     length = min(len(vertices), 24)
-    spirals = spiral_indices(faces, vertices, length)
+    if half_edge:
+        length -= len(vertices) == length  # the walk ends at the last vertex: the nearest ones would replace it
+    spirals = spiral_indices(faces, vertices, length, half_edge=half_edge)
     assert spirals.shape == (len(vertices), length)
     np.testing.assert_array_equal(spirals[:, 0], np.arange(len(vertices)))
     for v, spiral in enumerate(spirals):
@@ -93,6 +104,31 @@ def test_spirals_of_the_opposite_orientation_turn_the_other_way():
         assert a == [b[(start - k) % 5] for k in range(5)]
 
 
+def test_half_edge_rings_turn_clockwise_from_the_last_face_or_the_boundary():
+    _, faces = grid(4)
+    for ours, theirs in zip(vertex_rings(faces, 16), half_edge_rings(faces, 16), strict=True):
+        start = theirs.index(ours[-1])
+        assert theirs[start:] + theirs[:start] == ours[::-1]
+    rings = half_edge_rings(faces, 16)
+    assert rings[1] == [0, 5, 6, 2]  # half-edge 1 -> 0 has no face
+    # The last face that holds vertex 5 is (5, 10, 9): its half-edge from 5 leads to 10.
+    assert rings[5][0] == 10
+    moved = np.concatenate([faces[(faces != 5).all(1)], faces[(faces == 5).any(1)][::-1]])
+    assert half_edge_rings(moved, 16)[5][0] == 0  # now the last is (0, 1, 5)
+
+
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="the reference's mesh files are not here")
+@pytest.mark.parametrize(
+    ("network", "joints"), [("cmr_pg_freihand", 21), ("mobrecon_ds_freihand", 21), ("cmr_pg_human36m", 17)]
+)
+def test_spirals_are_those_of_the_reference(network, joints):
+    golden = np.load(REFERENCE / f"golden_{network}.npz")
+    hierarchy = MeshHierarchy.from_assets(REFERENCE, joints)
+    for level in range(hierarchy.levels):
+        wanted = golden[f"spiral_{level}"]
+        np.testing.assert_array_equal(hierarchy.spirals(level, wanted.shape[1]), wanted)
+
+
 def test_ring_of_a_boundary_vertex_runs_from_boundary_to_boundary():
     _, faces = grid(4)
     rings = vertex_rings(faces, 16)
@@ -121,6 +157,7 @@ def test_where_the_connectivity_ends_the_nearest_vertices_follow():
     vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [9, 0, 0], [3, 0, 0], [5, 0, 0]], float)
     faces = np.array([[0, 1, 2], [3, 4, 5]])
     assert spiral_indices(faces, vertices, 6)[0].tolist() == [0, 1, 2, 4, 5, 3]
+    assert spiral_indices(faces, vertices, 5, half_edge=True)[4].tolist() == [4, 1, 5, 0, 2]  # nearest, ring or not
 
 
 @pytest.mark.parametrize(("length", "dilation"), [(13, 1), (7, 2)])

@@ -20,7 +20,7 @@ ASSETS = Path(__file__).parent / "assets"
 #: Principal directions of `anny`'s people; five finger lengths come on top.
 SHAPE_COUNT = 8
 #: Vertices of the network's mesh and of its coarser levels: each about half of the one before.
-LEVEL_VERTICES = (778, 390, 195, 98)
+LEVEL_VERTICES = (778, 390, 195, 98, 49)
 #: MakeHuman's finger bones start at the web between the fingers. The knuckle lies further in: with this shift, in
 #: lengths of the proximal bone, proximal phalanx : hand length is 0.24 (Buryanov & Kotiuk, 2010).
 KNUCKLE_SHIFT = 0.22

@@ -107,11 +107,23 @@ class HandTopology:
         return spiral_indices(faces, self.level_template(level), length, dilation)
 
 
-def load_hand() -> HandTopology:
-    """Load the hand that ships with the package."""
+def load_hand(levels: int = 3) -> HandTopology:
+    """Load the hand that ships with the package.
+
+    Parameters
+    ----------
+    levels : int
+        Coarser mesh levels wanted: three for the default network, four for the paper's networks.
+
+    Raises
+    ------
+    ValueError
+        If the package holds fewer levels.
+    """
     with (files(__package__) / "assets" / "hand.npz").open("rb") as stream:
         data = np.load(stream, allow_pickle=False)
-        levels = int(data["levels"])
+        if not 0 <= levels <= int(data["levels"]):
+            raise ValueError(f"levels is {levels}; the hand has {int(data['levels'])} coarser mesh levels")
         several = ("level_index", "level_faces", "up_index", "up_weight")
         fields = {k: tuple(data[f"{k}_{i}"] for i in range(levels)) for k in several}
         for name in HandTopology.__dataclass_fields__:
