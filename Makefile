@@ -10,12 +10,12 @@ OUT ?= out
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,train,bench,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,train,bench,test,view]'
 	touch $@
 
 demo: $(VENV)/.installed
 	mkdir -p $(OUT)/demo
-	$(BIN)/cmr-export --ckpt models/weights/hand.pt --out $(OUT)/hand.cmr
+	$(BIN)/cmr-export --ckpt models/weights/hand.pt --detector models/weights/palm_detector.npz --out $(OUT)/hand.cmr
 	$(BIN)/cmr-track examples/data/sample.jpg --camera examples/data/sample.json --model $(OUT)/hand.cmr --out $(OUT)/demo
 	@echo "Look at $(OUT)/demo"
 

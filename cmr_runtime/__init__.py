@@ -9,6 +9,9 @@ from .errors import BundleError, CameraError, CmrError, InputError
 from .registration import Registrar, Registration, register, scale_from_depths
 from .results import Hand, StageTimes
 from .roi import Roi
+from .rotations import bone_rotations
+from .sequence import HandSequence
+from .smoothing import Smoothing
 from .topology import Topology
 from .tracker import HandMeshTracker
 
@@ -25,13 +28,16 @@ __all__ = [
     "CmrError",
     "Hand",
     "HandMeshTracker",
+    "HandSequence",
     "InputError",
     "Registrar",
     "Registration",
     "Roi",
+    "Smoothing",
     "StageTimes",
     "Topology",
     "__version__",
+    "bone_rotations",
     "register",
     "scale_from_depths",
     "write_bundle",

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Mapping
 
 from .errors import BundleError
-from .manifest import PARTS
+from .manifest import OPTIONAL, PARTS
 
 __all__ = ["MANIFEST", "check_seal", "pack", "seal", "unpack"]
 
@@ -54,6 +54,7 @@ def seal(data: bytes | memoryview) -> bytes:
 def unpack(data: bytes, source: str) -> dict[str, bytes]:
     """Content by name, after names, sizes and storage of the archive are checked; raises `BundleError`."""
     known = {MANIFEST: MANIFEST} | {name: names[0] for names in PARTS.values() for name in names}
+    optional = {PARTS[kind][0] for kind in OPTIONAL}
     at = "its table of contents"
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -67,7 +68,7 @@ def unpack(data: bytes, source: str) -> dict[str, bytes]:
             for slot in sorted({*known.values()}):
                 if slots.count(slot) > 1:
                     raise BundleError(f"{source} holds part {slot} more than once; export it again")
-                if slot not in slots:
+                if slot not in slots and slot not in optional:
                     raise BundleError(f"{source} lacks part {slot}; export it again")
             parts, room = {}, len(data)
             for entry in entries:

@@ -14,28 +14,37 @@ import numpy.typing as npt
 from .camera import Camera
 from .errors import CameraError, InputError
 from .roi import Roi
+from .smoothing import DEFAULT_RATE, Smoothing
 
 __all__ = [
     "DEFAULT_FOV",
+    "Clock",
     "check_boxes",
+    "check_callback",
     "check_camera",
     "check_choice",
+    "check_flag",
     "check_image",
+    "check_length",
     "check_probability",
     "check_scale",
-    "check_timestamp",
+    "check_smoothing",
     "check_whole",
 ]
 
 #: Horizontal field of view assumed where no camera is given, degrees; usual for webcams. Depth is then not metric.
 DEFAULT_FOV = 60.0
+#: Largest box, and farthest from the image, pixels: beyond it single precision no longer tells pixels apart.
+MAX_REACH = 1e6
+#: Greatest timestamp, seconds: beyond it a float no longer tells microseconds apart. Seconds since 1970 are 1.8e9.
+MAX_SECONDS = 1e10
 #: Longest side of an image, pixels: OpenCV's sampler takes no more.
 MAX_SIDE = 32766
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str | None]) -> None:
     """Refuse what is none of the choices."""
-    if value not in choices:
+    if not (value is None or isinstance(value, str)) or value not in choices:
         raise InputError(f"{name} is {value!r}; give {', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}")
 
 
@@ -67,11 +76,46 @@ def check_scale(hand_scale: Any) -> tuple[float, float]:
     return mean, spread
 
 
+def check_length(hand_length: Any) -> float | None:
+    """Return the hand's length; its limits are the registration's."""
+    if hand_length is None:
+        return None
+    if isinstance(hand_length, bool) or not isinstance(hand_length, Real):
+        raise InputError(f"hand_length is {hand_length!r}; give metres, for instance 0.18, or None")
+    return float(hand_length)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return yes or no."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} is {value!r}; give True or False")
+    return bool(value)
+
+
+def check_smoothing(smoothing: Any) -> Smoothing | None:
+    """Return the settings; None where nothing is to be smoothed."""
+    if isinstance(smoothing, Smoothing):
+        return smoothing
+    if not isinstance(smoothing, bool | np.bool_):
+        raise InputError(f"smoothing is {smoothing!r}; give True, False or Smoothing(...)")
+    return Smoothing() if smoothing else None
+
+
 def check_boxes(rois: Any) -> list[Roi]:
     """Return the caller's boxes as regions."""
     if not isinstance(rois, Sequence | np.ndarray) or any(isinstance(box, Real) for box in rois):
         raise InputError(f"rois is {rois!r}; give a list of boxes, [(x0, y0, x1, y1), ...]")
-    return [Roi.from_box(box) for box in rois]
+    return [_box(box) for box in rois]
+
+
+def _box(box: Any) -> Roi:
+    try:
+        roi = Roi.from_box(box)
+    except OverflowError:  # a whole number that no float holds
+        roi = None
+    if roi is None or not 1.0 <= roi.size <= MAX_REACH or max(abs(roi.cx), abs(roi.cy)) > MAX_REACH:
+        raise InputError(f"box is {box!r}; give sides of 1 to {MAX_REACH:g} pixels, and no place farther off than that")
+    return roi
 
 
 def check_camera(camera: Any, width: int, height: int) -> Camera:
@@ -86,15 +130,38 @@ def check_camera(camera: Any, width: int, height: int) -> Camera:
     return camera
 
 
-def check_timestamp(timestamp: Any, last: float) -> float:
-    """Return the seconds of a frame, None being those of the frame before it."""
-    if timestamp is None:
-        return last
-    if not isinstance(timestamp, int | float | np.number) or not math.isfinite(timestamp):
-        raise InputError(f"timestamp is {timestamp!r}; give finite seconds")
-    if timestamp <= last:
-        raise InputError(f"timestamp {timestamp} s follows {last} s; it must increase, or call reset() for a new video")
-    return float(timestamp)
+def check_callback(on_result: Any, mode: str) -> None:
+    """Refuse a mode live without a function for its results, and such a function in another mode."""
+    if not callable(on_result) if mode == "live" else on_result is not None:
+        raise InputError(f"on_result is {on_result!r} in mode {mode!r}; give a function in mode 'live', else None")
+
+
+class Clock:
+    """Seconds of the frames of a video, from the caller's timestamps or without them; they always increase."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew: the next frame may have any timestamp."""
+        self._given = self._now = -math.inf
+
+    def __call__(self, timestamp: Any) -> float:
+        """Return the seconds of the next frame. A timestamp has to be greater than the last that was given."""
+        if timestamp is None:
+            self._now = 0.0 if self._now == -math.inf else self._now + 1.0 / DEFAULT_RATE
+            return self._now
+        number = isinstance(timestamp, int | float | np.integer | np.floating) and not isinstance(timestamp, bool)
+        if not number or not abs(timestamp) <= MAX_SECONDS:
+            raise InputError(f"timestamp is {timestamp!r}; give seconds, a finite number up to {MAX_SECONDS:g}")
+        if timestamp <= self._given:
+            raise InputError(
+                f"timestamp {timestamp} s follows {self._given} s; it must increase, or call reset() for a new video"
+            )
+        self._given = float(timestamp)
+        # Frames without timestamps may have run ahead of those given.
+        self._now = self._given if self._given > self._now else math.nextafter(self._now, math.inf)
+        return self._now
 
 
 def check_image(rgb: Any) -> npt.NDArray[np.uint8]:

@@ -53,6 +53,10 @@ class Bundle:
         In which the weights are stored; inputs and outputs are float32.
     cell_centre : float
         Where in its cell the peak of a heat map lies, in cells, 0 to 1; see `cmr_runtime.heatmaps.decode`.
+    detector : bytes or None
+        A graph that finds hands in a whole image, see `cmr_runtime.detect`; in ONNX or ORT format.
+    detector_size : int or None
+        Side of its square input, pixels.
     """
 
     source: str
@@ -70,6 +74,8 @@ class Bundle:
     architecture: str = ""
     precision: Precision = "fp32"
     cell_centre: float = 0.5
+    detector: bytes | None = field(default=None, repr=False)
+    detector_size: int | None = None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
@@ -145,6 +151,8 @@ class Bundle:
             architecture=manifest.architecture,
             precision=manifest.precision,
             cell_centre=manifest.cell_centre,
+            detector=by_kind.get("detector"),
+            detector_size=manifest.detector_size,
         )
 
 
@@ -165,6 +173,8 @@ def write_bundle(
     architecture: str = "",
     precision: Precision = "fp32",
     cell_centre: float = 0.5,
+    detector: bytes | None = None,
+    detector_size: int | None = None,
 ) -> Bundle:
     """Write a bundle, verified before it replaces what was at `path`; the same content gives the same bytes.
 
@@ -180,6 +190,8 @@ def write_bundle(
         Terms of weights and hand model.
     name, licence, provenance, input_size, mean, std, root_joint, architecture, precision, cell_centre
         As in `Bundle`.
+    detector, detector_size
+        As in `Bundle`; both or neither.
 
     Returns
     -------
@@ -192,9 +204,12 @@ def write_bundle(
         The content is not a valid bundle; nothing is written.
     """
     path = Path(path)
+    if (detector is None) != (detector_size is None):
+        raise BundleError(f"detector_size of {path.name} is {detector_size}; give it with a detector, and only then")
     parts = {
         graph_part("prior", prior): prior,
         graph_part("mesh", mesh): mesh,
+        **({} if detector is None else {graph_part("detector", detector): detector}),
         "topology.npz": topology.to_npz(),
         "LICENSE.txt": licence_text.encode("utf-8"),
     }
@@ -209,6 +224,7 @@ def write_bundle(
         architecture=architecture,
         precision=precision,
         cell_centre=float(cell_centre),
+        detector_size=None if detector_size is None else int(detector_size),
         parts={key: (len(value), hashlib.sha256(value).hexdigest()) for key, value in parts.items()},
     )
     text = write_manifest(manifest)

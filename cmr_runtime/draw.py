@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .camera import Camera
 from .results import Hand
 
-__all__ = ["contact_sheet", "draw_hands"]
+__all__ = ["contact_sheet", "draw_hands", "draw_mesh"]
 
 _Image = npt.NDArray[np.uint8]
 
@@ -65,7 +66,8 @@ def draw_hands(
         canvas = cast("_Image", cv2.resize(canvas, size, interpolation=cv2.INTER_CUBIC))
     for hand in sorted(hands, key=lambda h: -h.translation[2]):
         if mesh:
-            canvas = _mesh(canvas, hand, opacity, zoom)
+            colour = SKIN[hand.handedness]
+            canvas = draw_mesh(canvas, hand.vertices, hand.faces, hand.camera, colour, opacity=opacity, zoom=zoom)
         width = _line_width(hand, zoom)
         if contour and len(hand.silhouette):
             cv2.polylines(canvas, [_fixed(hand.silhouette, zoom)], True, _CONTOUR, width, cv2.LINE_AA, _BITS)
@@ -90,31 +92,62 @@ def contact_sheet(images: Sequence[_Image], columns: int | None = None, cell: in
     return sheet
 
 
-def _mesh(canvas: _Image, hand: Hand, opacity: float, zoom: int) -> _Image:
-    """Painter's algorithm: the triangles that face the camera, far ones first, softly shaded."""
-    vertices = hand.vertices.astype(np.float64)
-    if not (vertices[:, 2] > 0.01).all():
-        return canvas
-    corners = vertices[hand.faces]  # (F, 3, 3)
+def draw_mesh(
+    image: _Image,
+    vertices: npt.ArrayLike,
+    faces: npt.NDArray[np.int32],
+    camera: Camera,
+    colour: tuple[int, int, int],
+    *,
+    opacity: float = 1.0,
+    zoom: int = 1,
+) -> _Image:
+    """Draw a mesh on a copy of the image: the triangles that face the camera, far ones first, softly shaded.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8
+        RGB.
+    vertices : (V, 3) array
+        Metres, camera frame; a mesh that is not wholly in front of the camera is not drawn.
+    faces : (F, 3) array of int
+        Triangles, counter-clockwise seen from outside.
+    camera : Camera
+        Of the image before it was enlarged.
+    colour : (red, green, blue)
+        In full light, 0 to 255.
+    opacity : float
+        0 to 1.
+    zoom : int
+        Factor by which the image was enlarged.
+
+    Returns
+    -------
+    (H, W, 3) uint8
+    """
+    points = np.asarray(vertices, dtype=np.float64)
+    if not len(points) or not (points[:, 2] > 0.01).all():
+        return image.copy()
+    corners = points[faces]  # (F, 3, 3)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     middle = corners.mean(axis=1)
     facing = (normals * middle).sum(axis=1) < 0
     order = np.flatnonzero(facing)[np.argsort(-middle[facing, 2])]
 
-    smooth = _smooth_normals(len(vertices), hand.faces, normals)
+    smooth = _smooth_normals(len(points), faces, normals)
     light = np.full(len(normals), _AMBIENT)
     for direction, strength in _LIGHTS:
         towards = np.array(direction) / np.linalg.norm(direction)
         light += strength * np.clip(smooth @ towards, 0.0, None)
-    colours = np.clip(light[:, None] * np.array(SKIN[hand.handedness]), 0, 255).astype(int)
+    colours = np.clip(light[:, None] * np.array(colour), 0, 255).astype(int)
 
-    pixels = _fixed(hand.camera.project(vertices), zoom)[hand.faces]
-    layer, covered = canvas.copy(), np.zeros(canvas.shape[:2], np.uint8)
+    pixels = _fixed(camera.project(points), zoom)[faces]
+    layer, covered = image.copy(), np.zeros(image.shape[:2], np.uint8)
     for k in order:
         cv2.fillConvexPoly(layer, pixels[k], colours[k].tolist(), cv2.LINE_8, _BITS)
         cv2.fillConvexPoly(covered, pixels[k], 255, cv2.LINE_8, _BITS)
     blend = cv2.GaussianBlur(covered, (3, 3), 0).astype(np.float32)[..., None] * (opacity / 255.0)
-    mixed = canvas * (1.0 - blend) + layer * blend
+    mixed = image * (1.0 - blend) + layer * blend
     return cast("_Image", np.rint(mixed).astype(np.uint8))
 
 

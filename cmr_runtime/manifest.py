@@ -13,6 +13,7 @@ from typing import Any, Literal, cast, get_args
 from .errors import BundleError
 
 __all__ = [
+    "OPTIONAL",
     "PARTS",
     "SCHEMA",
     "Manifest",
@@ -31,13 +32,16 @@ Precision = Literal["fp32", "fp16", "int8"]
 SCHEMA = 2
 #: Versions that are read. Version 1 does not state `_SINCE_2` and has every output of the default network.
 _READ = (1, SCHEMA)
-#: Parts besides the manifest by kind, in the order in which they are written; a bundle has one part of each kind.
+#: Parts besides the manifest by kind, in the order in which they are written; a bundle has one part of each kind, of
+#: those in `OPTIONAL` one or none.
 PARTS = {
     "prior": ("prior.onnx", "prior.ort"),
     "mesh": ("mesh.onnx", "mesh.ort"),
+    "detector": ("detector.onnx", "detector.ort"),
     "topology": ("topology.npz",),
     "LICENSE": ("LICENSE.txt",),
 }
+OPTIONAL = frozenset({"detector"})
 
 # File identifier of ONNX Runtime's own format, a FlatBuffer, after the 4 bytes of its first offset.
 _ORT = slice(4, 8), b"ORTM"
@@ -70,6 +74,7 @@ class Manifest:
     architecture: str
     precision: Precision
     cell_centre: float
+    detector_size: int | None
     parts: Mapping[str, tuple[int, str]]
 
 
@@ -86,7 +91,7 @@ def graph_part(kind: str, graph: bytes) -> str:
 
 def write_manifest(manifest: Manifest) -> bytes:
     """Write a manifest as UTF-8 JSON; equal manifests give equal bytes."""
-    table = {
+    table: dict[str, Any] = {
         "schema": SCHEMA,
         "name": manifest.name,
         "licence": manifest.licence,
@@ -103,6 +108,8 @@ def write_manifest(manifest: Manifest) -> bytes:
         "root_joint": manifest.root_joint,
         "parts": {name: {"sha256": digest, "bytes": size} for name, (size, digest) in manifest.parts.items()},
     }
+    if manifest.detector_size is not None:
+        table["detector"] = {"size": manifest.detector_size}
     return json.dumps(table, indent=1, ensure_ascii=False, sort_keys=True).encode("utf-8")
 
 
@@ -130,8 +137,9 @@ def read_manifest(content: bytes, source: str) -> Manifest:
         _need(manifest, key, kind, source)
     if not all(isinstance(value, str) for value in manifest["provenance"].values()):
         raise BundleError(f"manifest key provenance of {source} holds a value that is no text")
-    if sorted(kind_of(name) for name in manifest["parts"]) != sorted(PARTS):
-        wanted = ", ".join(" or ".join(names) for names in PARTS.values())
+    kinds = [kind_of(name) for name in manifest["parts"]]
+    if {*kinds, *OPTIONAL} != {*PARTS} or len({*kinds}) != len(kinds):
+        wanted = ", ".join(" or ".join(names) for kind, names in PARTS.items() if kind not in OPTIONAL)
         raise BundleError(f"manifest key parts of {source} names {sorted(manifest['parts'])}; it must name {wanted}")
     root = manifest["root_joint"]
     if root < 0:
@@ -145,6 +153,9 @@ def read_manifest(content: bytes, source: str) -> Manifest:
     if manifest["units"] != "m":
         raise BundleError(f"manifest key units of {source} is {manifest['units']!r}; it must be 'm' (metres)")
     size, mean, std = _input(manifest["input"], source)
+    detector_size = None
+    if "detector" in kinds:
+        detector_size = _size(_need(manifest, "detector", dict, source), "detector", source)
     parts = {}
     for name, entry in manifest["parts"].items():
         if not isinstance(entry, dict):
@@ -161,6 +172,7 @@ def read_manifest(content: bytes, source: str) -> Manifest:
         architecture=architecture,
         precision=cast("Precision", precision),
         cell_centre=cell_centre,
+        detector_size=detector_size,
         parts=MappingProxyType(parts),
     )
 
@@ -185,18 +197,23 @@ def check_part(name: str, content: bytes, manifest: Manifest, source: str) -> No
         raise BundleError(
             f"part {name} of {source} is changed: SHA-256 {found[:12]}…, the manifest says {digest[:12]}…"
         )
-    if (kind := kind_of(name)) in ("prior", "mesh") and (fits := graph_part(kind, content)) != name:
+    if (kind := kind_of(name)) in ("prior", "mesh", "detector") and (fits := graph_part(kind, content)) != name:
         raise BundleError(f"part {name} of {source} holds a graph of the other format; {fits} is the name for it")
 
 
 def _input(table: dict[str, Any], source: str) -> tuple[int, _Triple, _Triple]:
-    size = _need(table, "size", int, source)
-    if not 8 <= size <= 4096:
-        raise BundleError(f"manifest key input.size of {source} is {size}; it must be 8 to 4096 pixels")
+    size = _size(table, "input", source)
     mean, std = (_triple(_need(table, key, list, source), key, source) for key in ("mean", "std"))
     if min(std) <= 0:
         raise BundleError(f"manifest key input.std of {source} is {list(std)}; it must be greater than 0")
     return size, mean, std
+
+
+def _size(table: dict[str, Any], key: str, source: str) -> int:
+    size: int = _need(table, "size", int, source)
+    if not 8 <= size <= 4096:
+        raise BundleError(f"manifest key {key}.size of {source} is {size}; it must be 8 to 4096 pixels")
+    return size
 
 
 def _cell_centre(value: Any, source: str) -> float:

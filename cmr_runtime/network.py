@@ -15,7 +15,7 @@ from .bundle import Bundle
 from .errors import BundleError, InputError
 from .manifest import graph_part
 
-__all__ = ["MeshOutput", "MeshStage", "PriorOutput", "PriorStage"]
+__all__ = ["MeshOutput", "MeshStage", "PriorOutput", "PriorStage", "check_shapes", "open_session"]
 
 _Array = npt.NDArray[np.float32]
 #: Shape of a tensor: a number is that size, None any fixed size; None for all of it is any fixed shape.
@@ -116,8 +116,8 @@ class PriorStage:
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         S, J = bundle.input_size, bundle.topology.joints
         self._part = f"{graph_part('prior', bundle.prior)} of {bundle.source}"
-        self._session = _session(bundle.prior, self._part, threads)
-        _shapes(self._session.get_inputs(), {"image": (1, 3, S, S)}, self._part, required=("image",))
+        self._session = open_session(bundle.prior, self._part, threads)
+        check_shapes(self._session.get_inputs(), {"image": (1, 3, S, S)}, self._part, required=("image",))
         optional: dict[str, _Form] = {
             "heatmaps": (1, J, None, None),
             "silhouette": (1, 1, None, None),
@@ -127,7 +127,7 @@ class PriorStage:
             "features": None,
             "coarse_heatmaps": (1, J, None, None),
         }
-        shapes = _shapes(self._session.get_outputs(), optional, self._part)
+        shapes = check_shapes(self._session.get_outputs(), optional, self._part)
         self.size, self.cell_centre = S, bundle.cell_centre
         self._names = [name for name in _PRIOR if name in shapes]  # coarse heat maps are for readers of the graph
         self.shapes = {name: shapes[name] for name in self._names}
@@ -179,13 +179,13 @@ class MeshStage:
     def __init__(self, bundle: Bundle, prior: PriorStage, threads: int = 1) -> None:
         J = bundle.topology.joints
         part = f"{graph_part('mesh', bundle.mesh)} of {bundle.source}"
-        self._session = _session(bundle.mesh, part, threads)
+        self._session = open_session(bundle.mesh, part, threads)
         inputs = self._session.get_inputs()
         if foreign := [node.name for node in inputs if node.name not in prior.shapes]:
             raise BundleError(
                 f"part {part} takes {foreign[0]}, which the prior stage does not give; it gives {sorted(prior.shapes)}"
             )
-        self._inputs = _shapes(inputs, prior.shapes, part)
+        self._inputs = check_shapes(inputs, prior.shapes, part)
         if not self._inputs:
             raise BundleError(f"part {part} takes nothing; it must take some of {sorted(prior.shapes)}")
         wanted: dict[str, _Form] = {
@@ -193,7 +193,7 @@ class MeshStage:
             "refined_heatmaps": (1, J, None, None),
             "refined_silhouette": (1, 1, None, None),
         }
-        self.shapes = _shapes(self._session.get_outputs(), wanted, part, required=("vertices",))
+        self.shapes = check_shapes(self._session.get_outputs(), wanted, part, required=("vertices",))
         _check_square(self.shapes, ("refined_heatmaps", "refined_silhouette"), part)
         self._names = list(self.shapes)
 
@@ -209,7 +209,16 @@ class MeshStage:
         return MeshOutput(**fields)
 
 
-def _session(graph: bytes, part: str, threads: int) -> ort.InferenceSession:
+def open_session(graph: bytes, part: str, threads: int) -> ort.InferenceSession:
+    """Open a graph on the CPU; `part` names it in messages.
+
+    Raises
+    ------
+    BundleError
+        The graph does not load.
+    InputError
+        `threads` is no whole number from 1 to 256.
+    """
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 256:
         raise InputError(f"threads is {threads!r}; give a whole number from 1 to 256")
     options = ort.SessionOptions()
@@ -227,10 +236,16 @@ def _session(graph: bytes, part: str, threads: int) -> ort.InferenceSession:
         raise BundleError(f"part {part} does not load in ONNX Runtime {ort.__version__}: {error}") from error
 
 
-def _shapes(
+def check_shapes(
     nodes: Sequence[ort.NodeArg], known: Mapping[str, _Form], part: str, required: Sequence[str] = ()
 ) -> _Shapes:
-    """Shapes by name, in the order of `known`, each checked against it."""
+    """Return shapes by name, in the order of `known`, each checked against it.
+
+    Raises
+    ------
+    BundleError
+        One is lacking, unknown, or of another shape or type than it must be.
+    """
     found = {node.name: node for node in nodes}
     for name in required:
         if name not in found:

@@ -41,6 +41,8 @@ class StageTimes:
 class Hand:
     """One hand in one image.
 
+    The network gives no joint rotations; `cmr_runtime.rotations.bone_rotations` reads those of the bones off the mesh.
+
     Attributes
     ----------
     vertices, joints : (V, 3), (J, 3) float32
@@ -74,6 +76,8 @@ class Hand:
     joint_parents : (J,) int32
         Parent of each joint; the first (the wrist) is its own.
     times : StageTimes
+    track_id : int or None
+        Which hand of the video it is, from 0: the same from frame to frame. None where hands are not followed.
     """
 
     vertices: npt.NDArray[np.float32] = field(repr=False)
@@ -92,6 +96,7 @@ class Hand:
     faces: npt.NDArray[np.int32] = field(repr=False)
     joint_parents: npt.NDArray[np.int32] = field(repr=False)
     times: StageTimes = field(repr=False)
+    track_id: int | None = None
 
     @property
     def vertices_root(self) -> npt.NDArray[np.float32]:
@@ -112,6 +117,7 @@ class Hand:
             Also the vertices, which take most of the space; the faces are `tracker.faces`.
         """
         record: dict[str, Any] = {
+            "track_id": self.track_id,
             "handedness": self.handedness,
             "handedness_score": self.handedness_score,
             "score": self.score,
@@ -138,21 +144,20 @@ class Hand:
         return draw_hands(image, [self])
 
     def to_mesh(self, path: str | os.PathLike[str]) -> None:
-        """Write the mesh as a binary PLY file: metres, camera frame.
+        """Write the mesh, metres, camera frame, as its name says: ``.ply`` (binary), ``.obj`` or ``.glb``.
 
-        Parameters
-        ----------
-        path : path
-            File to write; its name ends in ``.ply``.
+        See `cmr_runtime.mesh_io.write_mesh`; GLB needs trimesh (``pip install 'cmr-runtime[mesh]'``).
 
         Raises
         ------
         InputError
-            Another suffix.
+            Another suffix, or a GLB without trimesh.
+        OSError
+            The file cannot be written.
         """
-        from .mesh_io import write_ply
+        from .mesh_io import write_mesh
 
-        write_ply(path, self.vertices, self.faces)
+        write_mesh(path, self.vertices, self.faces)
 
 
 def _plain(value: Any) -> Any:

@@ -1,18 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find hands in a whole image: overlapping windows of several sizes, scored by the prior stage, then drawn tight."""
+"""Find hands in a whole image: a detector, or windows seen by the prior stage, say where; the prior stage decides."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
+from .detect import Detector, Palm
 from .roi import Roi
 from .view import View, Viewer
 
-__all__ = ["Search", "windows"]
+__all__ = ["CLEAR", "SAME", "Search", "tiles", "windows"]
+
+_Image = npt.NDArray[np.uint8]
+#: A box that may show a hand, and what takes a closer look at it.
+_Guess = tuple[Roi, Callable[[], View | None]]
 
 #: Each size of window is this much smaller than the one before: a hand that two sizes see is 27 % off either at most.
 STEP = 1.6
@@ -23,25 +30,47 @@ SAME = 0.4
 #: Least `View.clarity` of a hand that is found by searching. Of 287 held-out pictures without a hand the default model
 #: sees one in 19 % by presence alone, three quarters of them with a clarity under 0.21; labelled photos have over 0.3.
 CLEAR = 0.2
-#: Rounds in which a box is drawn around the keypoints seen in the box before.
-ROUNDS = 3
+#: Rounds in which a box is drawn around the keypoints seen in the box before: from a window, and from a palm.
+ROUNDS, PALM_ROUNDS = 3, 2
+#: Smallest hand, larger side of its joints' box in pixels: of less the prior stage sees nothing but blur.
+SMALLEST = 20.0
 #: A box that still moves more than this (intersection over union below) in the last round has found nothing.
 SETTLED = 0.5
+
+#: Least score of a palm at first sight, and of the same palm seen close up.
+GLIMPSE, PALM = 0.3, 0.6
+#: A palm is a hand if its joints are clear in the prior stage (`View.clarity`), or less clear but where the detector
+#: has them (`Palm.distance`): two networks rarely agree on joints where there are none. Of 2,000 hand-free crops, half
+#: of them of held-out scenes, 0.3 % pass by the default model, and 5 % do by the clarity that windows need; of 260
+#: labelled hands in a laboratory, many of them small, 97 % pass, of 250 in held-out rooms all.
+CLEAR_ALONE, CLEAR_AGREED, AGREE = 0.38, 0.15, 0.25
+#: Tiles of the second pass have this part of the image's shorter side, and overlap by `TILE_OVERLAP` of theirs: a hand
+#: of 8 % of the image's height is 31 pixels of the detector's input there, and one of twice that is whole in some tile.
+TILE, TILE_OVERLAP = 0.5, 1.0 / 3.0
+#: Smaller tiles, pixels, would show no hand that the prior stage can make something of.
+TILE_LEAST = 128
+#: Windows of the prior stage that take as long as one run of the detector.
+DETECTOR_COST = 4
 
 
 def windows(width: int, height: int) -> list[Roi]:
     """Squares, each half over its neighbours, from the one around the whole image to the smallest, large ones first."""
     sizes = [float(max(width, height))]
-    sizes += [min(width, height) / STEP**k for k in range(SIZES)]
-    found = []
-    for size in dict.fromkeys(sizes):
-        for y in _centres(height, size):
-            found += [Roi(x, y, size) for x in _centres(width, size)]
-    return found
+    sizes += [size for k in range(SIZES) if (size := min(width, height) / STEP**k) >= SMALLEST]
+    return list(chain.from_iterable(_cover(width, height, size, 0.5) for size in dict.fromkeys(sizes)))
+
+
+def tiles(width: int, height: int) -> list[Roi]:
+    """Squares of one size that cover the image, for hands too small to be seen in the whole of it."""
+    size = TILE * min(width, height)
+    return _cover(width, height, size, TILE_OVERLAP) if size >= TILE_LEAST else []
 
 
 class Search:
-    """Searches an image at once, or a few windows per frame of a video, in turn.
+    """Searches an image at once, or a part of it per frame of a video, in turn.
+
+    With a detector the whole image is looked at first, and where hands are missing then, tiles of it. In a video it
+    looks at every frame while no hand is known, and else once in several frames.
 
     Parameters
     ----------
@@ -49,23 +78,29 @@ class Search:
         A hand has at least this presence, 0 to 1.
     scale : float
         Side of a hand's box as a multiple of the larger side of its keypoints' bounding box.
+    detector : Detector or None
+        Says where palms are; None has windows of several sizes looked at by the prior stage.
+    every : int
+        In a video in which hands are known, the detector looks for more in one of so many calls.
     """
 
-    def __init__(self, min_presence: float, scale: float) -> None:
+    def __init__(self, min_presence: float, scale: float, detector: Detector | None = None, every: int = 5) -> None:
         self._min_presence = min_presence
         self._scale = scale
+        self._detector = detector
+        self._every = every
         self._shape: tuple[int, int] = (0, 0)
-        self._windows: list[Roi] = []
-        self._next = 0
+        self._regions: list[Roi] = []
+        self.reset()
 
     def reset(self) -> None:
-        """Begin the next search of a video with the largest window again."""
-        self._next = 0
+        """Begin the next search of a video with the largest window or the first tile again."""
+        self._next = self._calls = 0
 
     def __call__(
         self,
         viewer: Viewer,
-        image: npt.NDArray[np.uint8],
+        image: _Image,
         count: int,
         known: Sequence[Roi] = (),
         budget: int | None = None,
@@ -83,7 +118,8 @@ class Search:
         known : sequence of Roi
             Hands that are found already; they are not returned again.
         budget : int or None
-            Windows to look at in this call; the next call goes on where this one stopped. None: all of them.
+            Windows to look at in this call, or what takes as long; the next call goes on where this one stopped. None:
+            all of them.
 
         Returns
         -------
@@ -92,42 +128,102 @@ class Search:
         """
         height, width = image.shape[:2]
         if self._shape != (height, width):
-            self._shape, self._windows, self._next = (height, width), windows(width, height), 0
-        total = len(self._windows)
-        start, number = (0, total) if budget is None else (self._next, min(budget, total))
-        self._next = (start + number) % total
-        seen = [viewer(image, self._windows[(start + k) % total]) for k in range(number)]
+            self._shape, self._next = (height, width), 0
+            self._regions = (windows if self._detector is None else tiles)(width, height)
+        found = _Found(known, count, 4 * count if budget is None else count + 1)
+        if self._detector is None:
+            found.extend(self._by_windows(viewer, image, self._turn(budget)))
+            return found.views
+        self._calls += 1
+        if budget is not None and known and self._calls % self._every:
+            return []
+        whole = Roi(0.5 * (width - 1), 0.5 * (height - 1), max(width, height))
+        found.extend(self._by_palms(self._detector, viewer, image, [whole]))
+        if not found.complete:
+            parts = self._turn(None if budget is None else max(1, budget // DETECTOR_COST - 1))
+            found.extend(self._by_palms(self._detector, viewer, image, parts))
+        return found.views
+
+    def _turn(self, number: int | None) -> list[Roi]:
+        """Return the next regions of a video, or all of them."""
+        total = len(self._regions)
+        start, number = (0, total) if number is None else (self._next, min(number, total))
+        self._next = (start + number) % max(total, 1)
+        return [self._regions[(start + k) % total] for k in range(number)]
+
+    def _by_windows(self, viewer: Viewer, image: _Image, regions: Sequence[Roi]) -> Iterable[_Guess]:
+        seen = [viewer(image, region) for region in regions]
         # A window shows its hand too large, too small or cut: half of the presence asked for is worth a closer look.
         likely = sorted((v for v in seen if v.presence >= 0.5 * self._min_presence), key=lambda v: -v.presence)
-        taken = list(known)
-        found: list[View] = []
-        tries = (count + 1) if budget is not None else 4 * count
         for view in likely:
             box = view.closer(self._scale)
-            if tries == 0 or len(found) == count:
-                break
-            if any(box.overlap(other) > SAME for other in taken):
-                continue
-            tries -= 1
-            tight = self._tighten(viewer, image, view)
-            if tight is not None and not any(tight.roi.overlap(other) > SAME for other in taken):
-                found.append(tight)
-                taken.append(tight.roi)
-        return sorted(found, key=lambda v: -v.presence)
+            yield box, partial(self._tighten, viewer, image, box, ROUNDS, CLEAR)
 
-    def _tighten(self, viewer: Viewer, image: npt.NDArray[np.uint8], view: View) -> View | None:
-        for _ in range(ROUNDS):
-            view = viewer.sided(image, view.closer(self._scale), self._min_presence)
+    def _by_palms(self, detector: Detector, viewer: Viewer, image: _Image, regions: Sequence[Roi]) -> Iterable[_Guess]:
+        palms = [palm for region in regions for palm in detector(image, region, GLIMPSE)]
+        for palm in sorted(palms, key=lambda palm: -palm.score):
+            yield palm.roi, partial(self._confirm, detector, viewer, image, palm)
+
+    def _confirm(self, detector: Detector, viewer: Viewer, image: _Image, palm: Palm) -> View | None:
+        """Return a tight view of a palm's hand if both networks see it, and its joints alike or clearly."""
+        closer = detector.closer(image, palm, PALM)
+        view = None if closer is None else self._tighten(viewer, image, closer.roi, PALM_ROUNDS, CLEAR_AGREED)
+        if view is None or closer is None:
+            return None
+        return view if view.clarity >= CLEAR_ALONE or closer.distance(view.keypoints) <= AGREE else None
+
+    def _tighten(self, viewer: Viewer, image: _Image, box: Roi, rounds: int, least: float) -> View | None:
+        """Draw a box tight in so many rounds; None if it does not settle on a hand of at least that clarity."""
+        for _ in range(rounds):
+            view = viewer.sided(image, box, self._min_presence)
             if not view.presence >= 0.5 * self._min_presence:
                 return None
-        settled = view.roi.overlap(view.closer(self._scale)) >= SETTLED
-        clear = view.presence >= self._min_presence and view.clarity >= CLEAR
+            box = view.closer(self._scale)
+        settled = view.roi.overlap(box) >= SETTLED and box.size >= SMALLEST * self._scale
+        clear = view.presence >= self._min_presence and view.clarity >= least
         return view if settled and clear else None
 
 
-def _centres(extent: int, size: float) -> list[float]:
-    """Centres, pixels, of windows along one side of the image: edge to edge, at most half a window apart."""
+class _Found:
+    """Hands found so far, each once, besides those that are known; closer looks are counted."""
+
+    def __init__(self, known: Sequence[Roi], count: int, tries: int) -> None:
+        self._taken, self._count, self._tries = list(known), count, tries
+        self._views: list[View] = []
+
+    @property
+    def views(self) -> list[View]:
+        """The surest first."""
+        return sorted(self._views, key=lambda view: -view.presence)
+
+    @property
+    def complete(self) -> bool:
+        return self._tries == 0 or len(self._views) == self._count
+
+    def extend(self, guesses: Iterable[_Guess]) -> None:
+        """Look closer at one guess after the other until there are hands enough, or looks were."""
+        for box, look in guesses:
+            if self.complete:
+                return
+            if self._is_new(box):
+                self._tries -= 1
+                view = look()
+                if view is not None and self._is_new(view.roi):
+                    self._views.append(view)
+                    self._taken.append(view.roi)
+
+    def _is_new(self, box: Roi) -> bool:
+        return all(box.overlap(other) <= SAME for other in self._taken)
+
+
+def _cover(width: int, height: int, size: float, overlap: float) -> list[Roi]:
+    """Squares of one size that cover the image, neighbours sharing at least a part `overlap` of their sides."""
+    return [Roi(x, y, size) for y in _centres(height, size, overlap) for x in _centres(width, size, overlap)]
+
+
+def _centres(extent: int, size: float, overlap: float) -> list[float]:
+    """Centres, pixels, along one side of the image: edge to edge."""
     if size >= extent:
         return [0.5 * (extent - 1)]
-    steps = math.ceil((extent - size) / (0.5 * size))
+    steps = math.ceil((extent - size) / ((1.0 - overlap) * size))
     return [float(c) for c in np.linspace(0.5 * size - 0.5, extent - 0.5 * size - 0.5, steps + 1)]

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from types import TracebackType
 from typing import Literal
 
@@ -13,33 +15,42 @@ import numpy as np
 import numpy.typing as npt
 
 from .arguments import (
+    Clock,
     check_boxes,
+    check_callback,
     check_camera,
     check_choice,
+    check_flag,
     check_image,
+    check_length,
     check_probability,
     check_scale,
-    check_timestamp,
+    check_smoothing,
     check_whole,
 )
 from .bundle import Bundle
 from .camera import Camera
+from .detect import Detector
 from .errors import InputError
-from .following import Track
+from .finding import Finder
+from .following import Follower
+from .live import Worker
 from .pipeline import Pipeline
+from .registration.scale import LENGTH_SPREAD
 from .results import Hand
-from .roi import Roi
-from .search import CLEAR, SAME, Search
-from .view import View
+from .rig import Rig
+from .search import CLEAR
+from .smoothing import Smoother, Smoothing
 
 __all__ = ["HandMeshTracker"]
 
 _Image = npt.NDArray[np.uint8]
 _Box = Sequence[float] | npt.NDArray[np.generic]
+_OnResult = Callable[[list[Hand], float, _Image], object]
 
 
 class HandMeshTracker:
-    """From images to hand meshes in camera space.
+    """From images to hand meshes in camera space. It serves one thread; several take one each, of one bundle.
 
     Parameters
     ----------
@@ -48,9 +59,9 @@ class HandMeshTracker:
         cannot search: where no boxes are given it looks at the largest square in the middle of the image.
     mode : {"video", "image", "live"}
         "image": every image is searched as a whole, nothing is remembered. "video": images are frames of one video;
-        a hand found is followed from frame to frame, and while hands are missing a few windows of each frame are
-        searched, so that the time of a frame stays bounded. "live": the same as "video" for now, each call returns its
-        own frame's hands; dropping frames under load is up to the caller.
+        a hand found is followed from frame to frame, and while hands are missing a part of each frame is searched, so
+        that the time of a frame stays bounded. "live": as "video", in a thread of its own: frames go in by `submit`,
+        hands come out by `on_result`, and of frames that come faster than they can be looked at the newest wins.
     num_hands : int
         Most hands that are searched for or followed.
     min_presence : float or None
@@ -86,14 +97,6 @@ class HandMeshTracker:
     ...         print(hand.handedness, hand.translation)
     """
 
-    #: Side of a hand's box as a multiple of the larger side of its keypoints' bounding box: the middle (geometric
-    #: mean) of the range that the network is trained with.
-    TRACK_SCALE = 1.7
-    #: A caller's box is drawn again if the hand in it is turned by more than this, radians.
-    ASKEW = 0.5
-    #: Windows searched per frame of a video.
-    SEARCH_BUDGET = 8
-
     def __init__(
         self,
         bundle: Bundle | str | os.PathLike[str] | None = None,
@@ -106,25 +109,39 @@ class HandMeshTracker:
         refine: int = 2,
         hand_length: float | None = None,
         side: Literal["left", "right"] | None = None,
+        smoothing: bool | Smoothing = True,
+        joints_only: bool = False,
+        on_result: _OnResult | None = None,
     ) -> None:
         check_choice("mode", mode, ("image", "video", "live"))
         check_choice("side", side, ("left", "right", None))
+        check_callback(on_result, mode)
         self._num_hands = check_whole("num_hands", num_hands, 1, 64)
-        self._refine = check_whole("refine", refine, 0, 10)
+        refine = check_whole("refine", refine, 0, 10)
+        self._joints_only = check_flag("joints_only", joints_only)
+        hand_scale, hand_length = check_scale(hand_scale), check_length(hand_length)
+        settings = check_smoothing(smoothing)
         least = None if min_presence is None else check_probability("min_presence", min_presence)
-        if bundle is None:
-            bundle = Bundle.default()
-        elif not isinstance(bundle, Bundle):
-            bundle = Bundle.open(bundle)
-        self.bundle = bundle
-        self.mode = mode
-        stages = Pipeline(bundle, threads, check_scale(hand_scale), solver, hand_length, side)
+        threads = check_whole("threads", threads, 1, 1024)
+        if not isinstance(bundle, Bundle):
+            bundle = Bundle.default() if bundle is None else Bundle.open(bundle)
+        self.bundle, self.mode = bundle, mode
+        stages = Pipeline(bundle, threads, hand_scale, solver, hand_length, side)
         self._pipeline: Pipeline | None = stages
-        self._min_presence = (0.5 if stages.viewer.detects else CLEAR) if least is None else least
-        self._search = Search(self._min_presence, self.TRACK_SCALE)
-        self._tracks: list[Track] = []
-        self._boxes: list[Roi] = []
-        self._timestamp = -math.inf
+        min_presence = (0.5 if stages.viewer.detects else CLEAR) if least is None else least
+        detector = None if bundle.detector is None else Detector(bundle, threads)
+        self._finder = Finder(stages.viewer, detector, min_presence, refine)
+        rig = None if mode == "image" else Rig(bundle.topology, bundle.root_joint)
+        spread = hand_scale[1] / hand_scale[0] if hand_length is None else LENGTH_SPREAD
+
+        def smoother() -> Smoother | None:
+            if settings is None or rig is None:
+                return None
+            return Smoother(settings, rig, spread, mesh=not self._joints_only)
+
+        self._follower = Follower(stages, self._finder, self._num_hands, min_presence, smoother)
+        self._clock = Clock()
+        self._worker = None if on_result is None else Worker(self._follow, on_result)
 
     @property
     def faces(self) -> npt.NDArray[np.int32]:
@@ -148,7 +165,8 @@ class HandMeshTracker:
             Intrinsics for this image. None assumes a horizontal field of view of 60°; `registration.metric` of each
             hand is then False, and its depth is right only up to an unknown factor.
         timestamp : float or None
-            Seconds; where given in modes video and live, greater than the one before. Not used in mode image.
+            Seconds; where given in mode video, greater than the one given before. Without them a video counts as one
+            of 30 frames a second. Not used in mode image.
         rois : sequence of (x0, y0, x1, y1), or None
             The caller's own boxes, edges in pixels ((0, 0, W, H) is the whole image); one that is not square becomes
             the smallest square around it; they may reach outside the image. Each gives a hand unless the presence in
@@ -162,27 +180,58 @@ class HandMeshTracker:
         Raises
         ------
         InputError
-            An image of another type or shape, a box without area, a timestamp that does not increase, a closed tracker.
+            An image of another type or shape, a box without area, a timestamp that does not increase, a closed tracker,
+            or one in mode live.
         CameraError
             The camera belongs to an image of another size.
         """
-        stages = self._pipeline
-        if stages is None:
-            raise InputError("the tracker is closed; make a new one")
-        image = check_image(rgb)
+        if self._worker is not None:
+            raise InputError("a tracker in mode 'live' gives hands to on_result; call submit() in place of track()")
+        stages, image = self._open(), check_image(rgb)
         metric = camera is not None
         camera = check_camera(camera, image.shape[1], image.shape[0])
         boxes = None if rois is None else check_boxes(rois)
-        if self.mode != "image":
-            self._timestamp = check_timestamp(timestamp, self._timestamp)
+        if self.mode == "video" and (boxes is None or timestamp is not None):
+            seconds = self._clock(timestamp)
+            if boxes is None:
+                return self._follow(image, camera, metric, seconds)
+        views = self._finder(image, self._num_hands) if boxes is None else self._finder.look(image, boxes)
+        return [self._shown(stages.hand(image, view, camera, metric)) for view in views]
 
-        if boxes is not None:
-            views = self._look(stages, image, boxes)
-        elif self.mode == "image":
-            views = self._find(stages, image, self._num_hands)
-        else:
-            return self._next_frame(stages, image, camera, metric)
-        return [stages.hand(image, view, camera, metric) for view in views]
+    def submit(self, rgb: npt.NDArray[np.uint8], camera: Camera | None = None, timestamp: float | None = None) -> None:
+        """Hand a frame over in mode live; it returns at once.
+
+        A frame that still waits for the worker gives way to this one and counts as `dropped`. The image is copied.
+
+        Parameters
+        ----------
+        rgb, camera
+            As for `track`.
+        timestamp : float or None
+            Seconds, greater than the one before. None is the time of this call by `time.monotonic`.
+
+        Raises
+        ------
+        InputError
+            As for `track`, or a tracker in another mode.
+        CameraError
+            The camera belongs to an image of another size.
+        Exception
+            What the worker or `on_result` raised since the last call; the worker goes on with the next frame.
+        """
+        self._open()
+        if self._worker is None:
+            raise InputError(f"a tracker in mode {self.mode!r} returns hands; call track() in place of submit()")
+        image = check_image(rgb)
+        metric = camera is not None
+        camera = check_camera(camera, image.shape[1], image.shape[0])
+        seconds = self._clock(time.monotonic() if timestamp is None else timestamp)
+        self._worker.submit(image.copy(), camera, metric, seconds)
+
+    @property
+    def dropped(self) -> int:
+        """Frames of mode live that gave way to newer ones."""
+        return 0 if self._worker is None else self._worker.dropped
 
     def follow(self, rois: Sequence[_Box] | npt.NDArray[np.generic]) -> None:
         """Begin to follow what boxes show in the next frame of a video, in the place of what was followed so far.
@@ -199,18 +248,34 @@ class HandMeshTracker:
         """
         if self.mode == "image":
             raise InputError("a tracker in mode 'image' follows nothing; give the boxes to track(rois=...)")
-        self._boxes, self._tracks = check_boxes(rois), []
+        self._open()
+        boxes = check_boxes(rois)
+        with self._still():
+            self._finder.boxes = boxes
+            self._follower.forget()
 
     def reset(self) -> None:
-        """Forget the hands followed and the last timestamp: the next frame begins another video."""
-        self._tracks, self._boxes = [], []
-        self._search.reset()
-        self._timestamp = -math.inf
+        """Forget the hands followed, their numbers and the last timestamp: the next frame begins another video.
+
+        In mode live a frame that waits is dropped.
+        """
+        with self._still():
+            self._follower.reset()
+            self._finder.reset()
+            self._clock.reset()
 
     def close(self) -> None:
-        """Release the networks; a second time does nothing."""
-        self.reset()
-        self._pipeline = None
+        """Release the networks; a second time does nothing.
+
+        In mode live the worker's thread ends first: with the frame it works on; one that waits is dropped. What it or
+        `on_result` raised since the last `submit` is raised here.
+        """
+        try:
+            if self._worker is not None:
+                self._worker.close()
+        finally:
+            self.reset()
+            self._pipeline = None
 
     def __enter__(self) -> HandMeshTracker:
         return self
@@ -220,61 +285,16 @@ class HandMeshTracker:
     ) -> None:
         self.close()
 
-    def _look(self, stages: Pipeline, image: _Image, boxes: Sequence[Roi]) -> list[View]:
-        """Return views of the boxes that show a hand."""
-        views = [self._look_closer(stages, image, box) for box in boxes]
-        return [view for view in views if view.presence >= self._min_presence]
+    def _open(self) -> Pipeline:
+        if self._pipeline is None:
+            raise InputError("the tracker is closed; make a new one")
+        return self._pipeline
 
-    def _look_closer(self, stages: Pipeline, image: _Image, box: Roi) -> View:
-        """Look at a box, drawn again around what is seen in it where the hand lies askew or fits it badly."""
-        view = stages.viewer.sided(image, box, self._min_presence)
-        for _ in range(self._refine):
-            if not view.presence >= self._min_presence:
-                break
-            better = view.closer(self.TRACK_SCALE)
-            turn = math.remainder(better.angle - view.roi.angle, 2 * math.pi)
-            if abs(turn) < self.ASKEW and better.overlap(view.roi) > SAME:
-                break
-            view = stages.viewer.sided(image, better, self._min_presence)
-        return view
+    def _still(self) -> AbstractContextManager[object]:
+        return nullcontext() if self._worker is None else self._worker.still()
 
-    def _find(
-        self,
-        stages: Pipeline,
-        image: _Image,
-        count: int,
-        known: Sequence[Roi] = (),
-        budget: int | None = None,
-    ) -> list[View]:
-        """Return views of hands besides the known ones: in boxes to follow, else searched for, else in the middle."""
-        boxes, self._boxes = self._boxes, []
-        if not boxes:
-            if stages.viewer.detects:
-                return self._search(stages.viewer, image, count, known, budget)
-            height, width = image.shape[:2]
-            boxes = [] if known else [Roi(0.5 * (width - 1), 0.5 * (height - 1), min(width, height))]
-        return self._look(stages, image, boxes[:count])
+    def _follow(self, image: _Image, camera: Camera, metric: bool, seconds: float) -> list[Hand]:
+        return [self._shown(hand) for hand in self._follower(image, camera, metric, seconds)]
 
-    def _next_frame(self, stages: Pipeline, image: _Image, camera: Camera, metric: bool) -> list[Hand]:
-        hands: list[Hand] = []
-        kept: list[Track] = []
-        for track in self._tracks:
-            view = track.look(stages.viewer, image, self._min_presence)
-            if view is not None:
-                self._keep(stages.hand(image, view, camera, metric), track, hands, kept)
-        missing = self._num_hands - len(kept)
-        if missing > 0:
-            known = [track.roi for track in kept]
-            for view in self._find(stages, image, missing, known, self.SEARCH_BUDGET):
-                self._keep(stages.hand(image, view, camera, metric), Track(view.roi), hands, kept)
-        self._tracks = kept
-        return hands
-
-    def _keep(self, hand: Hand, track: Track, hands: list[Hand], kept: list[Track]) -> None:
-        """Add a hand and where it is expected next, unless another box has run into the same hand."""
-        # The mesh as it was placed: steadier than 2D keypoints, of which single ones may be far off.
-        joints = hand.camera.project(hand.joints)
-        track.roi = Roi.upright(joints, self.TRACK_SCALE, hand.roi.angle, hand.roi.mirrored)
-        if all(track.roi.overlap(other.roi) <= SAME for other in kept):
-            hands.append(hand)
-            kept.append(track)
+    def _shown(self, hand: Hand) -> Hand:
+        return replace(hand, vertices=hand.vertices[:0], faces=hand.faces[:0]) if self._joints_only else hand

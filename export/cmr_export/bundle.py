@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from cmr_models.detector.palm import SIZE as DETECTOR_SIZE
 from cmr_models.stages import StagedNetwork
 from cmr_runtime.bundle import Bundle, write_bundle
 from cmr_runtime.topology import Topology
 
 from .calibration import blobs, calibration_images, normalise, rendered_hands
 from .checkpoint import load
+from .detector import PROVENANCE, detector_graph, detector_parity, load_detector, with_notice
 from .graphs import open_graph, trace
 from .half import to_half
 from .mobile import mobile_findings
@@ -69,6 +71,7 @@ def export(
     precision: str = "fp32",
     calibration: Path | None = None,
     form: str = "onnx",
+    detector: Path | None = None,
 ) -> Exported:
     """Export a checkpoint.
 
@@ -87,6 +90,8 @@ def export(
     form : {"onnx", "ort"}
         Form of the graphs; beside a bundle in ORT format stands ``<out>.required_operators.config``, the operators that
         a reduced build of ONNX Runtime needs.
+    detector : Path, optional
+        Converted weights of the palm detector, which becomes a part of the bundle.
 
     Raises
     ------
@@ -117,6 +122,11 @@ def export(
             images, seen = calibrating[:UNSEEN], "calibration images"
     elif precision == "fp16":
         graphs = {stage: to_half(graph) for stage, graph in graphs.items()}
+    licence_text = network.about.get("licence_text", NO_LICENCE_TEXT)
+    palms = None if detector is None else load_detector(detector)
+    if palms is not None:
+        graphs["detector"] = detector_graph(palms, form)
+        provenance["detector"], licence_text = PROVENANCE, with_notice(licence_text)
     costs = {stage: measure(graph) for stage, graph in graphs.items()}
     findings = {stage: mobile_findings(graph) for stage, graph in graphs.items()}
     operators = None
@@ -124,11 +134,15 @@ def export(
         graphs, operators = to_ort(graphs)
     differences = parity(network, graphs, images)
     check(differences, LIMITS[precision])
+    if palms is not None:
+        apart = detector_parity(palms, graphs["detector"])
+        check(apart, LIMITS["fp32"])
+        differences |= apart
     bundle = write_bundle(
         out,
         **graphs,
         topology=topology(network),
-        licence_text=network.about.get("licence_text", NO_LICENCE_TEXT),
+        licence_text=licence_text,
         name=name or checkpoint.stem,
         licence=network.about.get("licence", NO_LICENCE),
         provenance=provenance,
@@ -139,6 +153,7 @@ def export(
         architecture=network.architecture,
         precision=precision,
         cell_centre=network.cell_centre,
+        detector_size=None if palms is None else DETECTOR_SIZE,
     )
     if operators is not None:
         out.with_name(f"{out.stem}.required_operators.config").write_text(operators)

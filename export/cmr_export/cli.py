@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--precision", choices=["fp32", "fp16", "int8"], default="fp32", help="of the stored weights")
     parser.add_argument("--calibration", type=Path, metavar="FOLDER", help="crops for int8 (default: rendered hands)")
+    parser.add_argument("--detector", type=Path, metavar="FILE", help="palm.npz of cmr_models.detector.convert")
     parser.add_argument("--format", choices=["onnx", "ort"], default="onnx", help="of the graphs (default: onnx)")
     return parser
 
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             precision=args.precision,
             calibration=args.calibration,
             form=args.format,
+            detector=args.detector,
         )
     except (CmrError, ValueError, RuntimeError, OSError) as error:  # a ParityError is a RuntimeError
         print(f"cmr-export: {' '.join(str(error).split())}", file=sys.stderr)  # torch's messages have several lines

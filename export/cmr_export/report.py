@@ -103,27 +103,27 @@ def _is_ort(name: str, graph: bytes) -> bool:
 
 def table(costs: Mapping[str, StageCost]) -> str:
     """Text table of the stages and their sum."""
-    lines = [f"{'stage':8s}{'multiply-adds':>15s}{'parameters':>13s}{'bytes':>12s}  operators"]
+    lines = [f"{'stage':10s}{'multiply-adds':>15s}{'parameters':>13s}{'bytes':>12s}  operators"]
     for name, cost in costs.items():
         operators = ", ".join(f"{k} {v}" for k, v in sorted((cost.operators or {}).items()))
         unknown = "unknown: the graph is in ORT format"
         lines.append(_row(name, cost) + f"  {unknown if cost.operators is None else operators}")
     sums = [[getattr(cost, key) for cost in costs.values()] for key in ("multiply_adds", "parameters", "bytes")]
     adds, parameters, size = (None if None in values else sum(values) for values in sums)
-    return "\n".join([*lines, _row("both", StageCost(adds, parameters, size or 0, None))])
+    return "\n".join([*lines, _row("sum", StageCost(adds, parameters, size or 0, None))])
 
 
 def _row(name: str, cost: StageCost) -> str:
     adds = "unknown" if cost.multiply_adds is None else f"{cost.multiply_adds / 1e6:.1f} M"
     parameters = "unknown" if cost.parameters is None else f"{cost.parameters:,d}"
-    return f"{name:8s}{adds:>15s}{parameters:>13s}{cost.bytes:12,d}"
+    return f"{name:10s}{adds:>15s}{parameters:>13s}{cost.bytes:12,d}"
 
 
 def _finding_lines(findings: Mapping[str, Sequence[str]]) -> list[str]:
     if not findings:
         return []
     head = "mobile providers, by ONNX Runtime's usability checker:"
-    return [head, *(f"  {name:6s}{line}" for name, lines in findings.items() for line in lines)]
+    return [head, *(f"  {name:10s}{line}" for name, lines in findings.items() for line in lines)]
 
 
 def report(done: Exported) -> str:

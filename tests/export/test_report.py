@@ -117,7 +117,7 @@ def test_both_stages_cost_less_than_mediapipes_full_landmark_model():
 def test_table_adds_the_stages_up(capsys):
     bundle = exported().bundle
     lines = table(bundle_costs(bundle)).splitlines()
-    assert [line.split()[0] for line in lines] == ["stage", "prior", "mesh", "both"]
+    assert [line.split()[0] for line in lines] == ["stage", "prior", "mesh", "sum"]
     rows = [line.replace(",", "").split() for line in lines[1:]]
     million, parameters, size = ([float(row[k]) for row in rows] for k in (1, 3, 4))
     assert million[2] == pytest.approx(million[0] + million[1], abs=0.15)

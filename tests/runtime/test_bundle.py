@@ -56,6 +56,20 @@ def test_what_a_network_states_about_itself_is_kept(content: dict, tmp_path: Pat
     assert {key: getattr(bundle, key) for key in about} == about
 
 
+def test_a_detector_is_kept_in_either_format(content: dict, bundle: Bundle, tmp_path: Path) -> None:
+    assert (bundle.detector, bundle.detector_size) == (None, None)
+    for graph, part in ((b"\x08\x09\x12\x04onnx", "detector.onnx"), (b"\x08\0\0\0ORTM...", "detector.ort")):
+        write_bundle(tmp_path / "d.cmr", **content, detector=graph, detector_size=192)
+        again = Bundle.open(tmp_path / "d.cmr")
+        assert (again.detector, again.detector_size) == (graph, 192)
+        with zipfile.ZipFile(tmp_path / "d.cmr") as archive:
+            assert sorted(archive.namelist()) == sorted([*PARTS, part])
+    for given in ({"detector": b"graph"}, {"detector_size": 192}):
+        with pytest.raises(BundleError, match=r"detector_size of e\.cmr is .*; give it with a detector"):
+            write_bundle(tmp_path / "e.cmr", **content, **given)
+    assert not (tmp_path / "e.cmr").exists()
+
+
 def test_a_bundle_of_schema_1_opens(bundle: Bundle, bundle_path: Path) -> None:
     def change(parts):
         table = json.loads(parts[0][1])

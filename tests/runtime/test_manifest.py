@@ -5,9 +5,9 @@ import json
 import pytest
 
 from cmr_runtime import BundleError
-from cmr_runtime.manifest import PARTS, check_part, graph_part, read_manifest, write_manifest
+from cmr_runtime.manifest import OPTIONAL, PARTS, check_part, graph_part, read_manifest, write_manifest
 
-NAMES = [names[0] for names in PARTS.values()]
+NAMES = [names[0] for kind, names in PARTS.items() if kind not in OPTIONAL]
 TABLE = {
     "schema": 2,
     "name": "n",
@@ -31,6 +31,24 @@ def test_round_trip() -> None:
     assert manifest.input_size == 32
     assert (manifest.architecture, manifest.precision, manifest.cell_centre) == ("a", "int8", 0.25)
     assert json.loads(write_manifest(manifest)) == TABLE
+
+
+def test_a_detector_is_optional() -> None:
+    assert _read(TABLE).detector_size is None
+    entry = {"sha256": "0" * 64, "bytes": 3}
+    for part in ("detector.onnx", "detector.ort"):
+        table = {**TABLE, "parts": {**TABLE["parts"], part: entry}, "detector": {"size": 192}}
+        manifest = _read(table)
+        assert manifest.detector_size == 192
+        assert json.loads(write_manifest(manifest)) == table
+    both = {**TABLE["parts"], "detector.onnx": entry, "detector.ort": entry}
+    for change, word in (
+        ({"parts": both, "detector": {"size": 192}}, "parts"),
+        ({"parts": {**TABLE["parts"], "detector.onnx": entry}}, "lacks key detector"),
+        ({"parts": {**TABLE["parts"], "detector.onnx": entry}, "detector": {"size": 7}}, r"detector\.size .* is 7"),
+    ):
+        with pytest.raises(BundleError, match=word):
+            _read({**TABLE, **change})
 
 
 def test_schema_1_states_less() -> None:

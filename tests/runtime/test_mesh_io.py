@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,17 @@ import pytest
 import trimesh
 
 from cmr_runtime import InputError, Topology
-from cmr_runtime.mesh_io import JsonLines, write_ply
+from cmr_runtime.mesh_io import MESH_FORMATS, JsonLines, write_mesh
 
 
-def test_ply_as_another_program_reads_it(tmp_path: Path, topology: Topology) -> None:
-    write_ply(tmp_path / "a.ply", topology.template, topology.faces)
-    mesh = trimesh.load(tmp_path / "a.ply", process=False)
-    np.testing.assert_array_equal(mesh.vertices.astype(np.float32), topology.template)
+@pytest.mark.parametrize("form", MESH_FORMATS)
+def test_meshes_as_another_program_reads_them(tmp_path: Path, topology: Topology, form: str) -> None:
+    moved = topology.template + np.float32([0.012345678, -0.02, 0.456789])
+    write_mesh(tmp_path / f"a.{form}", moved, topology.faces)
+    mesh = trimesh.load(tmp_path / f"a.{form}", process=False, force="mesh")
+    # In glTF y points up and z towards the viewer; the others keep the axes of the camera.
+    expected = moved * np.float32([1, -1, -1]) if form == "glb" else moved
+    np.testing.assert_array_equal(mesh.vertices.astype(np.float32), expected)
     np.testing.assert_array_equal(mesh.faces, topology.faces)
     assert mesh.is_watertight
     assert mesh.volume > 0  # wound outwards
@@ -21,10 +26,23 @@ def test_ply_as_another_program_reads_it(tmp_path: Path, topology: Topology) -> 
 
 def test_bad_meshes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="shapes"):
-        write_ply(tmp_path / "a.ply", np.zeros((4, 2)), np.zeros((1, 3), int))
+        write_mesh(tmp_path / "a.ply", np.zeros((4, 2)), np.zeros((1, 3), int))
     with pytest.raises(InputError, match="there are 4 vertices"):
-        write_ply(tmp_path / "a.ply", np.zeros((4, 3)), np.array([[0, 1, 4]]))
-    assert not (tmp_path / "a.ply").exists()
+        write_mesh(tmp_path / "a.ply", np.zeros((4, 3)), np.array([[0, 1, 4]]))
+    with pytest.raises(InputError, match="no vertices"):
+        write_mesh(tmp_path / "a.ply", np.zeros((0, 3)), np.array([[0, 1, 2]]))
+    with pytest.raises(OSError, match=r"mesh .*a\.obj cannot be written"):
+        write_mesh(tmp_path / "none" / "a.obj", np.zeros((4, 3)), np.array([[0, 1, 2]]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_glb_without_trimesh_names_the_mend(
+    tmp_path: Path, topology: Topology, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trimesh", None)
+    with pytest.raises(InputError, match=r"pip install 'cmr-runtime\[mesh\]'"):
+        write_mesh(tmp_path / "a.glb", topology.template, topology.faces)
+    write_mesh(tmp_path / "a.obj", topology.template, topology.faces)
 
 
 def test_lines_are_whole_before_the_file_is_closed(tmp_path: Path) -> None:
@@ -37,3 +55,10 @@ def test_lines_are_whole_before_the_file_is_closed(tmp_path: Path) -> None:
     assert [json.loads(line) for line in text.splitlines()] == [{"a": [1, 2.5], "ü": None}, {"b": 1}]
     lines.close()
     lines.close()
+
+
+def test_lines_on_a_full_disk_are_one_clear_error() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    with JsonLines("/dev/full") as lines, pytest.raises(OSError, match=r"^JSON lines /dev/full cannot be written: No"):
+        lines.write({"a": 1})

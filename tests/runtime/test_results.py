@@ -57,7 +57,7 @@ def test_drawing_and_mesh_file(hand: Hand, tmp_path: Path) -> None:
     assert mesh.volume > 0
     np.testing.assert_array_equal(mesh.vertices.astype(np.float32), hand.vertices)
     hand.to_mesh(str(tmp_path / "b.PLY"))
-    for name in ("a.obj", "a", "a.ply.gz"):
+    for name in ("a.stl", "a", "a.ply.gz"):
         with pytest.raises(InputError, match=r"suffix .*\.ply"):
             hand.to_mesh(tmp_path / name)
         assert not (tmp_path / name).exists()

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import json
 from pathlib import Path
 
 import cv2
@@ -7,31 +6,13 @@ import numpy as np
 import pytest
 import trimesh
 from disc_bundle import draw_disc, make_content
+from track_clip import disc_frame, make_clip, read_lines
 
 from cmr_runtime import write_bundle
 from cmr_runtime.image_io import read_image, write_image
 from cmr_runtime.search import Search
 from cmr_runtime.track import main
 from cmr_runtime.tracker import HandMeshTracker
-
-
-def _frame(number: int) -> np.ndarray:
-    return draw_disc(160, 120, 70 + 2 * number, 60, 24)
-
-
-@pytest.fixture
-def video(tmp_path: Path) -> Path:
-    path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (160, 120))
-    assert writer.isOpened()
-    for number in range(8):
-        writer.write(cv2.cvtColor(_frame(number), cv2.COLOR_RGB2BGR))
-    writer.release()
-    return path
-
-
-def _lines(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "hands.jsonl").read_text().splitlines()]
 
 
 def _count(path: Path) -> int:
@@ -41,11 +22,16 @@ def _count(path: Path) -> int:
     return number
 
 
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "clip.avi")
+
+
 def test_images_and_folders(tmp_path: Path, bundle_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "in").mkdir()
-    write_image(tmp_path / "in" / "a.png", _frame(0))
+    write_image(tmp_path / "in" / "a.png", disc_frame(0))
     write_image(tmp_path / "in" / "b.png", np.zeros((120, 160, 3), np.uint8))
-    write_image(tmp_path / "a.png", _frame(3))
+    write_image(tmp_path / "a.png", disc_frame(3))
     out = tmp_path / "out"
     arguments = [str(tmp_path / "in"), str(tmp_path / "a.png"), "--out", str(out), "--model", str(bundle_path)]
     assert main([*arguments, "--camera", "140,140,80,60"]) == 0
@@ -57,9 +43,9 @@ def test_images_and_folders(tmp_path: Path, bundle_path: Path, capsys: pytest.Ca
         "b_overlay.png",
         "hands.jsonl",
     ]
-    assert [len(line["hands"]) for line in _lines(out)] == [1, 0, 1]
-    assert _lines(out)[0]["hands"][0]["camera"]["fx"] == 140
-    assert _lines(out)[0]["hands"][0]["registration"]["metric"] is True
+    assert [len(line["hands"]) for line in read_lines(out)] == [1, 0, 1]
+    assert read_lines(out)[0]["hands"][0]["camera"]["fx"] == 140
+    assert read_lines(out)[0]["hands"][0]["registration"]["metric"] is True
     assert len(trimesh.load(out / "a_hand0.ply").vertices) == 60
     assert read_image(out / "a_overlay.png").shape == (120, 160, 3)
     printed = capsys.readouterr().out
@@ -70,13 +56,13 @@ def test_images_and_folders(tmp_path: Path, bundle_path: Path, capsys: pytest.Ca
 def test_a_bad_input_among_several_does_not_end_the_run(
     tmp_path: Path, bundle_path: Path, video: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    write_image(tmp_path / "a.png", _frame(0))
+    write_image(tmp_path / "a.png", disc_frame(0))
     for name in ("bad.png", "bad.mp4"):
         (tmp_path / name).write_text("hello")
     names = ["none.png", "bad.png", "bad.mp4", "a.png", video.name]
     out = tmp_path / "out"
     assert main([*(str(tmp_path / n) for n in names), "--out", str(out), "--model", str(bundle_path)]) == 2
-    assert [Path(line["source"]).name for line in _lines(out)] == ["a.png"] + [video.name] * 8
+    assert [Path(line["source"]).name for line in read_lines(out)] == ["a.png"] + [video.name] * 8
     printed, errors = capfd.readouterr()
     assert "9 of 9" in printed
     errors = [line for line in errors.splitlines() if line.startswith("cmr-track: ")]
@@ -98,14 +84,14 @@ def test_images_share_a_tracker_and_first_calls_are_not_timed(
     monkeypatch.setattr(HandMeshTracker, "close", lambda self: closed.append(self.mode) or close(self))
     monkeypatch.setattr(HandMeshTracker, "track", lambda self, *a: calls.append(self.mode) or track(self, *a))
     for name in ("a.png", "b.png"):
-        write_image(tmp_path / name, _frame(0))
+        write_image(tmp_path / name, disc_frame(0))
     inputs = [str(tmp_path / "a.png"), str(video), str(tmp_path / "b.png")]
     out = tmp_path / "out"
     assert main([*inputs, "--out", str(out), "--model", str(bundle_path), "--max-frames", "3"]) == 0
     assert made == ["image", "video"]
     assert sorted(closed) == ["image", "video"]
     assert calls == ["image"] * 2 + ["video"] * 4 + ["image"]
-    assert [line["frame"] for line in _lines(out)] == [None, 0, 1, 2, None]
+    assert [line["frame"] for line in read_lines(out)] == [None, 0, 1, 2, None]
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("frame, with search")]
     assert row.split()[-1] == "5"
 
@@ -118,7 +104,7 @@ def test_the_first_frame_is_tracked_as_if_it_came_once(tmp_path: Path, bundle_pa
         for number in range(4):
             rgb = cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB)
             rows += [hand.to_dict()["joints_m"] for hand in tracker.track(rgb, None, number / 25)]
-    assert [hand["joints_m"] for line in _lines(out) for hand in line["hands"]] == rows
+    assert [hand["joints_m"] for line in read_lines(out) for hand in line["hands"]] == rows
 
 
 @pytest.mark.parametrize(("option", "metric"), [([], False), (["--fov", "60"], True), (["--camera", "9,9,8,6"], True)])
@@ -141,7 +127,7 @@ def test_video(tmp_path: Path, bundle_path: Path, video: Path) -> None:
     out = tmp_path / "out"
     arguments = [str(video), "--out", str(out), "--model", str(bundle_path), "--max-frames", "5", "--meshes"]
     assert main(arguments) == 0
-    lines = _lines(out)
+    lines = read_lines(out)
     assert [line["frame"] for line in lines] == list(range(5))
     assert [line["timestamp_s"] for line in lines] == pytest.approx([n / 25 for n in range(5)])
     assert all(len(line["hands"]) == 1 for line in lines)
@@ -156,11 +142,11 @@ def test_a_box_and_a_side_for_images(tmp_path: Path, bundle_path: Path) -> None:
     names = [str(tmp_path / name) for name in ("a.png", "b.png")]
     out = tmp_path / "out"
     assert main([*names, "--out", str(out), "--model", str(bundle_path), "--box", "270,20,120,120"]) == 0
-    for line in _lines(out):
+    for line in read_lines(out):
         assert abs(line["hands"][0]["keypoints_px"][9][0] - 330) < 4
         assert line["hands"][0]["handedness"] == "right"
     assert main([*names, "--out", str(out), "--model", str(bundle_path), "--box=270,20,120,120", "--side", "left"]) == 0
-    assert [line["hands"][0]["handedness"] for line in _lines(out)] == ["left", "left"]
+    assert [line["hands"][0]["handedness"] for line in read_lines(out)] == ["left", "left"]
 
 
 def test_a_box_for_the_first_frame_of_a_video(
@@ -172,17 +158,17 @@ def test_a_box_for_the_first_frame_of_a_video(
     out = tmp_path / "out"
     assert main([str(video), "--out", str(out), "--model", str(bundle_path), "--box", "30,20,80,80"]) == 0
     assert not searches
-    middles = [line["hands"][0]["keypoints_px"][9][0] for line in _lines(out)]
+    middles = [line["hands"][0]["keypoints_px"][9][0] for line in read_lines(out)]
     np.testing.assert_allclose(middles, [70 + 2 * number for number in range(8)], atol=2)
 
 
 def test_a_network_that_finds_no_hands_by_itself(tmp_path: Path, video: Path) -> None:
     maps = make_content(prior=("heatmaps", "silhouette", "features"))
     write_bundle(tmp_path / "maps.cmr", **maps)
-    write_image(tmp_path / "a.png", _frame(0))
+    write_image(tmp_path / "a.png", disc_frame(0))
     out = tmp_path / "out"
     assert main([str(tmp_path / "a.png"), str(video), "--out", str(out), "--model", str(tmp_path / "maps.cmr")]) == 0
-    assert [len(line["hands"]) for line in _lines(out)] == [1] * 9
+    assert [len(line["hands"]) for line in read_lines(out)] == [1] * 9
     assert (out / "a_hand0.ply").is_file()
 
 
@@ -199,8 +185,10 @@ def test_interruption_leaves_whole_files(
 
     monkeypatch.setattr(HandMeshTracker, "track", interrupted)
     out = tmp_path / "out"
-    assert main([str(video), "--out", str(out), "--model", str(bundle_path)]) == 130
-    assert len(_lines(out)) == 3
+    assert main([str(video), "--out", str(out), "--model", str(bundle_path), "--npz"]) == 130
+    with np.load(out / "hands.npz") as arrays:
+        assert arrays["frame"].tolist() == [0, 1, 2]
+    assert len(read_lines(out)) == 3
     assert _count(out / "clip_overlay.mp4") == 3
 
 
@@ -230,7 +218,7 @@ def test_errors_are_one_line(
     (tmp_path / "empty").mkdir()
     for name in ("text.png", "text.mp4"):
         (tmp_path / name).write_text("hello")
-    write_image(tmp_path / "a.png", _frame(0))
+    write_image(tmp_path / "a.png", disc_frame(0))
     model = [] if "--model" in inputs else ["--model", str(bundle_path)]
     assert main([*inputs, "--out", "out", *model]) == 2
     lines = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("[")]  # FFmpeg's own remarks

@@ -7,6 +7,7 @@ from disc_bundle import OFFSETS, draw_disc
 
 from cmr_runtime import Bundle, BundleError, Camera, CameraError, HandMeshTracker, InputError, Roi, Topology
 from cmr_runtime.search import Search
+from cmr_runtime.smoothing import Smoothing
 
 W, HEIGHT = 320, 240
 CAMERA = Camera.from_fov(60, W, HEIGHT)
@@ -68,12 +69,11 @@ def test_image_mode_searches_and_remembers_nothing(bundle: Bundle) -> None:
     np.testing.assert_array_equal(first.vertices, second.vertices)
 
 
-@pytest.mark.parametrize("mode", ["video", "live"])
-def test_video_follows_without_searching_again(bundle: Bundle, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_video_follows_without_searching_again(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     searches = []
     search = Search.__call__
     monkeypatch.setattr(Search, "__call__", lambda self, *a: searches.append(a) or search(self, *a))
-    with HandMeshTracker(bundle, mode=mode) as tracker:
+    with HandMeshTracker(bundle) as tracker:
         for frame in range(12):
             cx = 140 + 4 * frame
             hands = tracker.track(draw_disc(W, HEIGHT, cx, 120, 45, "left"), CAMERA, frame / 25)
@@ -150,14 +150,69 @@ def test_boxes_do_not_disturb_what_is_followed(bundle: Bundle) -> None:
         np.testing.assert_array_equal(tracker.track(image)[0].vertices, other.track(image)[0].vertices)
 
 
+def test_numbers_of_hands_and_what_has_none(bundle: Bundle) -> None:
+    image = draw_disc(W, HEIGHT, 150, 120, 45)
+    with HandMeshTracker(bundle) as tracker, HandMeshTracker(bundle, mode="image") as stills:
+        assert [tracker.track(image)[0].track_id for _ in range(3)] == [0, 0, 0]
+        assert tracker.track(image, rois=[BOX])[0].track_id is None
+        assert stills.track(image, rois=[BOX])[0].track_id is None
+        tracker.reset()
+        assert tracker.track(image)[0].track_id == 0
+
+
+def test_a_hand_that_leaves_and_returns_is_found_within_five_frames(bundle: Bundle) -> None:
+    empty = np.zeros((HEIGHT, W, 3), np.uint8)
+    with HandMeshTracker(bundle) as tracker:
+        for away in (3, 20, 60):
+            for _ in range(5):
+                tracker.track(draw_disc(W, HEIGHT, 150, 120, 45), CAMERA)
+            assert not any(tracker.track(empty, CAMERA) for _ in range(away))
+            found = [tracker.track(draw_disc(W, HEIGHT, 90, 100, 40), CAMERA) for _ in range(5)]
+            assert found[-1]
+
+
+def test_smoothing_is_for_videos_alone_and_may_be_left_out(bundle: Bundle) -> None:
+    images = [draw_disc(W, HEIGHT, 150 + 2 * (k % 2), 120, 45) for k in range(8)]
+    paths = {}
+    for smoothing in (True, False, Smoothing(direction_cutoff=0.2, direction_gain=0.0)):
+        with HandMeshTracker(bundle, smoothing=smoothing) as tracker:
+            paths[str(smoothing)] = [tracker.track(image, CAMERA)[0].translation[0] for image in images]
+    steps = [float(np.abs(np.diff(path)[3:]).mean()) for path in paths.values()]
+    assert steps[2] < 0.5 * steps[1]
+    assert steps[0] < steps[1]
+    stills = []
+    for smoothing in (True, False):
+        with HandMeshTracker(bundle, mode="image", smoothing=smoothing) as tracker:
+            stills += [tracker.track(image, CAMERA)[0].vertices for image in images[:2]]
+    np.testing.assert_array_equal(stills[:2], stills[2:])
+    with pytest.raises(InputError, match="smoothing"):
+        HandMeshTracker(bundle, smoothing="much")
+
+
+@pytest.mark.parametrize("mode", ["image", "video"])
+def test_joints_only(bundle: Bundle, mode: str) -> None:
+    image = draw_disc(W, HEIGHT, 150, 120, 45)
+    hands = []
+    for joints_only in (False, True):
+        with HandMeshTracker(bundle, mode=mode, smoothing=False, joints_only=joints_only) as tracker:
+            hands += [tracker.track(image, CAMERA)[0]]
+    whole, lean = hands
+    assert lean.vertices.shape == lean.faces.shape == (0, 3)
+    np.testing.assert_array_equal(lean.joints, whole.joints)
+    np.testing.assert_array_equal(lean.translation, whole.translation)
+    np.testing.assert_array_equal(lean.silhouette, whole.silhouette)
+    lean.draw(image)
+
+
 def test_timestamps_must_increase(bundle: Bundle) -> None:
     image = np.zeros((60, 80, 3), np.uint8)
     with HandMeshTracker(bundle) as tracker:
         tracker.track(image, timestamp=1.0)
         tracker.track(image)
-        for bad in (1.0, 0.5, float("nan"), "2"):
+        for bad in (1.0, 0.5, float("nan"), "2", True, 10**400, 1e300):
             with pytest.raises(InputError, match="timestamp"):
                 tracker.track(image, timestamp=bad)  # type: ignore[arg-type]
+        tracker.track(image, timestamp=1.01)  # less than the frame without one was taken for
         tracker.track(image, timestamp=1.1)
         tracker.reset()
         tracker.track(image, timestamp=0.0)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files written as a whole: a reader, or whoever presses Ctrl-C, finds the old file or the new one, never a part."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+__all__ = ["write_error", "write_whole"]
+
+
+def write_whole(path: str | os.PathLike[str], data: bytes, what: str) -> None:
+    """Write a file under a temporary name beside it, then give it its own.
+
+    Parameters
+    ----------
+    path : path
+        File to write; its folder exists.
+    data : bytes
+        All of it.
+    what : str
+        What it is, for the message.
+
+    Raises
+    ------
+    OSError
+        The disk is full, the folder is absent or may not be written to; the message names the file and the reason.
+    """
+    path, temporary = Path(path), None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise write_error(what, path, error) from error
+        raise
+
+
+def write_error(what: str, path: str | os.PathLike[str], error: OSError) -> OSError:
+    """Return an error of one clear line: what could not be written, where, and why."""
+    return OSError(f"{what} {os.fspath(path)} cannot be written: {error.strerror or error}")

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where to look in an image: at a caller's boxes, else where a search finds hands, else in the middle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from .detect import Detector
+from .roi import Roi
+from .search import SAME, Search
+from .view import View, Viewer
+
+__all__ = ["SCALE", "Finder"]
+
+_Image = npt.NDArray[np.uint8]
+
+#: Side of a hand's box as a multiple of the larger side of its keypoints' bounding box: the middle (geometric mean) of
+#: the range that the network is trained with.
+SCALE = 1.7
+#: A caller's box is drawn again if the hand in it is turned by more than this, radians.
+ASKEW = 0.5
+#: Windows searched per frame of a video.
+BUDGET = 8
+
+
+class Finder:
+    """Looks for hands that are not known yet.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        The prior stage.
+    detector : Detector or None
+        Says where palms are, see `Search`.
+    min_presence : float
+        A hand has at least this.
+    refine : int
+        Rounds in which a caller's box may be drawn again.
+
+    Attributes
+    ----------
+    boxes : list of Roi
+        A caller's boxes, to be looked at in the place of the next search.
+    """
+
+    def __init__(self, viewer: Viewer, detector: Detector | None, min_presence: float, refine: int) -> None:
+        self._viewer, self._min_presence, self._refine = viewer, min_presence, refine
+        self._search = Search(min_presence, SCALE, detector)
+        self.boxes: list[Roi] = []
+
+    def reset(self) -> None:
+        """Forget the boxes and begin the next search from its start."""
+        self.boxes = []
+        self._search.reset()
+
+    def __call__(self, image: _Image, count: int, known: Sequence[Roi] | None = None) -> list[View]:
+        """Return views of hands in an image.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8
+            RGB.
+        count : int
+            Most hands to return.
+        known : sequence of Roi or None
+            In a video the hands that are followed; only a part of each frame is searched then. None: all of the image.
+        """
+        boxes, self.boxes = self.boxes, []
+        if not boxes:
+            if self._viewer.detects:
+                return self._search(self._viewer, image, count, known or (), None if known is None else BUDGET)
+            height, width = image.shape[:2]
+            boxes = [] if known else [Roi(0.5 * (width - 1), 0.5 * (height - 1), min(width, height))]
+        return self.look(image, boxes[:count])
+
+    def look(self, image: _Image, boxes: Sequence[Roi]) -> list[View]:
+        """Return views of the boxes that show a hand, in their order."""
+        views = [self._look_closer(image, box) for box in boxes]
+        return [view for view in views if view.presence >= self._min_presence]
+
+    def _look_closer(self, image: _Image, box: Roi) -> View:
+        """Look at a box, drawn again around what is seen in it where the hand lies askew or fits it badly."""
+        view = self._viewer.sided(image, box, self._min_presence)
+        for _ in range(self._refine):
+            if not view.presence >= self._min_presence:
+                break
+            better = view.closer(SCALE)
+            turn = math.remainder(better.angle - view.roi.angle, 2 * math.pi)
+            if abs(turn) < ASKEW and better.overlap(view.roi) > SAME:
+                break
+            view = self._viewer.sided(image, better, self._min_presence)
+        return view

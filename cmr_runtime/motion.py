@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a hand will be in the next frame, if it goes on as it did: constant velocity in direction and in log depth."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from .camera import Camera
+from .finding import SCALE
+from .results import Hand
+from .roi import Roi
+
+__all__ = ["Motion", "extent"]
+
+_Float = npt.NDArray[np.float64]
+
+#: Seconds over which velocities are averaged: in the image, and of the depth, which trembles more.
+AVERAGED = (0.05, 0.05, 0.2)
+#: Seconds after which a hand that was not seen is no longer taken to go on.
+HORIZON = 0.25
+#: Fastest that a hand moves towards the camera or away from it, m/s: about a boxer's.
+FASTEST = 8.0
+#: Part of the depth, as its logarithm, that two frames may differ by without any motion: the depth's own error.
+UNSURE = 0.3
+
+
+class Motion:
+    """The last placed joints of a hand, when that was, and how fast it went."""
+
+    def __init__(self) -> None:
+        self._at = np.zeros(3)
+        self._velocity = np.zeros(3)
+        self._time = -math.inf
+
+    def update(self, hand: Hand, time: float) -> None:
+        """Take over the hand of a frame, seconds."""
+        place = _place(hand.translation)
+        gap = time - self._time
+        if gap > HORIZON:
+            self._velocity = np.zeros(3)
+        else:
+            share = -np.expm1(-gap / np.array(AVERAGED))
+            self._velocity = self._velocity + share * ((place - self._at) / gap - self._velocity)
+        self._at, self._time = place, time
+        self._shape = hand.joints.astype(np.float64) - hand.translation
+        self._roi = hand.roi
+
+    def root(self, time: float) -> _Float:
+        """Where the root is expected, (3,) metres, camera frame."""
+        x, y, log_depth = self._at + min(time - self._time, HORIZON) * self._velocity
+        return math.exp(log_depth) * np.array([x, y, 1.0])
+
+    def roi(self, time: float, camera: Camera) -> Roi:
+        """Where to look for the hand, turned so that it points up."""
+        # The mesh as it was placed: steadier than 2D keypoints, of which single ones may be far off.
+        points = camera.project(self._shape + self.root(time))
+        if not np.isfinite(points).all():
+            return self._roi
+        return Roi.upright(points, SCALE, self._roi.angle, self._roi.mirrored)
+
+    def possible(self, root: _Float, time: float) -> bool:
+        """Whether the hand can have come to this depth: a registration that fails may put it anywhere."""
+        nearer = min(float(root[2]), math.exp(self._at[2]))
+        reach = UNSURE + FASTEST * (time - self._time) / nearer
+        return abs(math.log(root[2]) - float(self._at[2])) <= reach
+
+    def distance(self, hand: Hand, time: float) -> float:
+        """How far a hand of a frame is from where this one is expected: in extents, a doubled depth counting as one."""
+        root = self.root(time)
+        places = hand.camera.project(np.stack([root, hand.translation]))
+        apart = math.dist(*places) / extent(hand)
+        return apart + abs(math.log2(hand.translation[2] / root[2]))
+
+
+def extent(hand: Hand) -> float:
+    """Larger side of the box around the placed joints, pixels."""
+    return max(float(np.ptp(hand.camera.project(hand.joints), axis=0).max()), 1.0)
+
+
+def _place(root: _Float) -> _Float:
+    """Direction, (x, y) at a depth of 1, and the logarithm of the depth."""
+    x, y, z = (float(value) for value in root)
+    return np.array([x / z, y / z, math.log(z)])

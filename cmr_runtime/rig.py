@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A mesh that follows its joints: bones get another length, and the skin goes with them."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputError
+from .topology import Topology
+
+__all__ = ["Rig", "norms"]
+
+_Float = npt.NDArray[np.floating[Any]]
+
+#: Metres within which a vertex follows its nearest bone rather than the next ones.
+REACH = 0.004
+
+
+def norms(vectors: _Float) -> _Float:
+    """Lengths of vectors that are columns: (D, ...) to (...)."""
+    return cast("_Float", np.sqrt(np.add.reduce(vectors * vectors)))
+
+
+class Rig:
+    """A mesh that follows its joints: how bones hang together, and what moves when one gets another length.
+
+    Points are columns here: (3, V) vertices, (3, J) joints, (B,) bones.
+
+    Parameters
+    ----------
+    topology : Topology
+        With a joint regressor.
+    root : int
+        Joint that stays where it is.
+
+    Attributes
+    ----------
+    regressor : (V, J) float32
+        Joints are vertices times this.
+    follow : (J, V) float32
+        Vertices move by the moves of the joints times this, and the joints then do as they should, or nearly.
+    """
+
+    def __init__(self, topology: Topology, root: int) -> None:
+        if topology.joint_regressor is None:
+            raise InputError("the topology has no joint_regressor; a rig needs the joints of its mesh")
+        self.root = root
+        self.regressor = topology.joint_regressor.T
+        parents = topology.joint_parents
+        joints = np.arange(len(parents))
+        ends = np.flatnonzero(parents != joints)
+        self._bones = np.zeros((len(parents), len(ends)), np.float32)
+        self._bones[ends, range(len(ends))] = 1.0
+        self._bones[parents[ends], range(len(ends))] = -1.0
+        # A joint is the sum of the bones that lead to it; relative to the root, less those that lead there.
+        paths = np.zeros((len(ends), len(parents)), np.float32)
+        for joint in joints:
+            link = joint
+            while parents[link] != link:
+                paths[np.searchsorted(ends, link), joint] = 1.0
+                link = parents[link]
+        self._paths = paths - paths[:, root, None]
+        follow = _nearest_bones(topology.template, topology.joint_regressor @ topology.template, parents, ends)
+        # The joints of a mesh moved so follow only nearly as they should; it is moved so that they do.
+        self.follow = (np.linalg.pinv(follow @ self.regressor, rcond=0.1) @ follow).astype(np.float32)
+        self._then = self.follow @ self.regressor
+
+    def lengths(self, joints: _Float) -> _Float:
+        """Lengths of the bones, (B,), of joints (3, J)."""
+        return norms(joints @ self._bones)
+
+    def stretch(self, joints: _Float, lengths: _Float, points: _Float | None) -> tuple[_Float, _Float | None]:
+        """Give bones a length and leave their direction.
+
+        Parameters
+        ----------
+        joints : (3, J) array
+            Relative to the root.
+        lengths : (B,) array
+            Of the bones.
+        points : (3, V) array or None
+            The mesh; None if only the joints matter.
+
+        Returns
+        -------
+        joints, points : (3, J), (3, V) array
+            The joints are those of the mesh.
+        """
+        bones = joints @ self._bones
+        wanted = (bones * (lengths / np.maximum(norms(bones), 1e-9))) @ self._paths
+        if points is None:
+            return wanted, None
+        move = wanted - joints
+        return joints + move @ self._then, points + move @ self.follow
+
+
+def _nearest_bones(
+    template: npt.NDArray[np.float32], joints: _Float, parents: npt.NDArray[np.int32], ends: npt.NDArray[np.intp]
+) -> npt.NDArray[np.float64]:
+    """How far each vertex moves with each joint, (J, V): as the nearest points of the bones near it do."""
+    start = joints[parents[ends]].astype(np.float64)
+    along = joints[ends] - start
+    offset = template[:, None] - start
+    square = np.maximum(np.einsum("bd,bd->b", along, along), 1e-12)
+    place = np.clip(np.einsum("vbd,bd->vb", offset, along) / square, 0.0, 1.0)
+    distance = np.linalg.norm(offset - place[..., None] * along, axis=2)
+    share = np.exp(-np.square((distance - distance.min(axis=1, keepdims=True)) / REACH))
+    share /= share.sum(axis=1, keepdims=True)
+    weights = np.zeros((len(joints), len(template)))
+    np.add.at(weights, ends, (share * place).T)
+    np.add.at(weights, parents[ends], (share * (1.0 - place)).T)
+    return weights

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steadier hands from a video: the size settles; then direction, depth and shape are filtered, each at its own rate.
+
+Their errors differ: the direction to a hand is known to a pixel, its depth several times worse, and the shape lies
+between them. Each has a filter of its own, whose cut-off rises when it lags, so that a hand at rest is steady and a
+fast one does not drag behind. All run on timestamps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputError
+from .results import Hand
+from .rig import Rig, norms
+
+__all__ = ["DEFAULT_RATE", "AlphaBeta", "Smoother", "Smoothing"]
+
+_Float = npt.NDArray[np.floating[Any]]
+
+#: Frames a second assumed of a video without timestamps.
+DEFAULT_RATE = 30.0
+#: Seconds after which a hand that comes back is placed where it is seen, not drawn there from where it was.
+GAP = 0.25
+#: Least share of its pull on the depth that a frame keeps whose depth is unsure.
+LEAST_PULL = 0.05
+#: Share of a frame in what uncertainty is usual for a hand's depth.
+USUAL = 0.1
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """How much to smooth; the defaults were chosen on synthetic hands, see ``python -m benchmarks.tracking``.
+
+    A cut-off is that of a hand at rest: lower is steadier. A gain raises it where the filter lags: higher lags less.
+
+    Attributes
+    ----------
+    direction_cutoff, direction_gain : float
+        Of the direction to the root, that is its place in the image; hertz, and hertz per metre a second of lag.
+    depth_cutoff, depth_gain : float
+        Of the root's depth; hertz, and hertz per share of the depth a second.
+    shape_cutoff, shape_gain : float
+        Of mesh and joints relative to the root; hertz, and hertz per metre a second.
+    lag_cutoff : float
+        Of the lag itself, hertz.
+    settling : float
+        Seconds of video over which size and bone lengths are averaged; until then over all there is. 0 leaves them as
+        they are seen.
+
+    Raises
+    ------
+    InputError
+        A cut-off that is not above 0, another value below 0, or one that is not finite.
+    """
+
+    direction_cutoff: float = 1.0
+    direction_gain: float = 200.0
+    depth_cutoff: float = 2.0
+    depth_gain: float = 26.0
+    shape_cutoff: float = 1.0
+    shape_gain: float = 70.0
+    lag_cutoff: float = 5.0
+    settling: float = 3.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or value < 0 or (value == 0 and field.name.endswith("cutoff")):
+                limit = "above 0 Hz" if field.name.endswith("cutoff") else "of 0 or more"
+                raise InputError(f"{field.name} of Smoothing is {value!r}; give a finite number {limit}")
+
+
+class AlphaBeta:
+    """Filter of many points at once, each with a velocity of its own.
+
+    A value is predicted from the one before and its velocity, and pulled towards what is seen by a share α; the
+    velocity by β = α² / (2 − α) (Benedict and Bordner, 1962). α follows the lag, which is what remains of the
+    differences between seen and predicted once their trembling is averaged out: at rest it is low, and in a turn that
+    the prediction misses it rises, as a One-Euro filter's does with the speed (Casiez, Roussel and Vogel, CHI 2012).
+
+    Parameters
+    ----------
+    cutoff : float
+        Of a hand at rest, hertz.
+    gain : float
+        Hertz per unit of lag a second.
+    lag_cutoff : float
+        Of the lag, hertz.
+    """
+
+    def __init__(self, cutoff: float, gain: float, lag_cutoff: float) -> None:
+        self._cutoff, self._gain, self._lag_cutoff = cutoff, gain, lag_cutoff
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew: the next value is taken as it is."""
+        self._value: _Float | None = None
+
+    def __call__(self, seen: _Float, dt: float, pull: float = 1.0, unit: float = 1.0) -> _Float:
+        """Filter the next value.
+
+        Parameters
+        ----------
+        seen : (D, ...) array
+            Points of D coordinates, by coordinate.
+        dt : float
+            Seconds since the value before, above 0.
+        pull : float
+            0 to 1: how much of its usual weight this value has.
+        unit : float
+            What 1 of the value is in the unit of the lag.
+
+        Returns
+        -------
+        (D, ...) array
+        """
+        if self._value is None:
+            self._value, self._velocity, self._lag = seen, np.zeros_like(seen), np.zeros_like(seen)
+            return seen
+        turn = 2.0 * math.pi * dt
+        predicted = self._value + dt * self._velocity
+        off = seen - predicted
+        mean = turn * self._lag_cutoff
+        mean /= 1.0 + mean
+        self._lag = (1.0 - mean) * self._lag + (mean / dt) * off
+        turning = turn * self._cutoff + (turn * self._gain * unit) * norms(self._lag)
+        alpha = turning * pull / (1.0 + turning)
+        self._value = predicted + alpha * off
+        self._velocity = self._velocity + (alpha * alpha / (dt * (2.0 - alpha))) * off
+        return self._value
+
+
+class Smoother:
+    """Smooths one hand through a video.
+
+    Parameters
+    ----------
+    settings : Smoothing
+        How much.
+    rig : Rig
+        Of the network's mesh.
+    spread : float
+        Standard deviation of the hand's size over its mean as the registration assumes it. It is in the uncertainty of
+        every depth alike, and so does not tell good frames from bad ones.
+    mesh : bool
+        Whether hands have vertices; else only the joints are smoothed.
+    """
+
+    def __init__(self, settings: Smoothing, rig: Rig, spread: float, mesh: bool = True) -> None:
+        self._rig, self._variance, self._mesh, self._settling = rig, spread * spread, mesh, settings.settling
+        lag = settings.lag_cutoff
+        self._direction = AlphaBeta(settings.direction_cutoff, settings.direction_gain, lag)
+        self._depth = AlphaBeta(settings.depth_cutoff, settings.depth_gain, lag)
+        self._shape = AlphaBeta(settings.shape_cutoff, settings.shape_gain, lag)
+        # What keypoints show beyond the mesh is a matter of the image, like the shape.
+        self._detail = AlphaBeta(settings.shape_cutoff, settings.shape_gain, lag)
+        self._time = -math.inf
+        self._sight = 0.0
+        self._lengths: _Float | None = None
+        self._usual: float | None = None
+
+    def __call__(self, hand: Hand, time: float) -> Hand:
+        """Smooth the hand of the next frame.
+
+        Parameters
+        ----------
+        hand : Hand
+            As it was seen.
+        time : float
+            Seconds, greater than of the frame before.
+
+        Returns
+        -------
+        Hand
+            With vertices, joints, keypoints, translation and scale replaced; `registration` stays what was measured. As
+            it was seen, if smoothing would put a joint behind the camera.
+        """
+        dt = time - self._time
+        if dt > GAP:
+            for each in (self._direction, self._depth, self._shape, self._detail):
+                each.reset()
+            dt = min(dt, GAP)
+        self._time = time
+
+        root, z = hand.translation.astype(np.float32), float(hand.translation[2])
+        points = np.ascontiguousarray(((hand.vertices if self._mesh else hand.joints) - root).T)
+        # Size and distance together change nothing in the image: what the size gains, the distance does too.
+        factor = self._settle(hand.joints.T, dt)
+        joints, points = self._with_lengths(self._shape(factor * points, dt))
+        depth = math.exp(self._depth(np.array([math.log(factor * z)]), dt, self._pull(hand))[0])
+        direction = self._direction(hand.translation / z, dt, unit=factor * z)
+        metres = z / hand.camera.fx
+        detail = self._detail((hand.keypoints - hand.camera.project(hand.joints)).T * metres, dt)
+
+        translation: npt.NDArray[np.float64] = np.multiply(direction, depth, dtype=np.float64)
+        root = translation.astype(np.float32)
+        placed = joints.T + root
+        if not placed[:, 2].min() > 0:  # a hand at the lens, drawn back through it
+            return hand
+        return replace(
+            hand,
+            vertices=points.T + root if self._mesh else hand.vertices,
+            joints=placed,
+            keypoints=(hand.camera.project(placed) + detail.T / metres).astype(np.float32),
+            translation=translation,
+            scale=factor * hand.scale,
+        )
+
+    def _settle(self, joints: _Float, dt: float) -> float:
+        """Learn from the joints (3, J) of a frame how long the bones are; by what factor to enlarge the hand."""
+        if not self._settling:
+            return 1.0
+        seen = self._rig.lengths(joints)
+        if self._lengths is None:
+            self._lengths, self._sight = seen, 1.0 / DEFAULT_RATE
+        else:
+            self._lengths = self._lengths + dt / (self._sight + dt) * (seen - self._lengths)
+            self._sight = min(self._sight + dt, self._settling)
+        return float(self._lengths.sum() / max(seen.sum(), 1e-9))
+
+    def _with_lengths(self, points: _Float) -> tuple[_Float, _Float]:
+        """Joints (3, J) and points relative to the root, with bones of the length that has settled."""
+        rig = self._rig
+        mesh = points if self._mesh else None
+        joints = points if mesh is None else mesh @ rig.regressor
+        if self._lengths is not None:
+            joints, mesh = rig.stretch(joints, self._lengths, mesh)
+        root = joints[:, rig.root, None]
+        return joints - root, (joints if mesh is None else mesh) - root
+
+    def _pull(self, hand: Hand) -> float:
+        """How far to trust the depth of a frame beside that of other frames of the same hand."""
+        fit = hand.registration
+        own = max((fit.sigma[2] / fit.translation[2]) ** 2 - self._variance, 1e-8)
+        if fit.bounds_active or not math.isfinite(own):
+            return LEAST_PULL
+        self._usual = own if self._usual is None else self._usual + USUAL * (own - self._usual)
+        return float(min(max(self._usual / own, LEAST_PULL), 1.0))

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cmr_runtime import Bundle, Topology
+from cmr_runtime.doctor import drawn_hand, examine, main
+
+
+def test_a_sound_installation(capsys: pytest.CaptureFixture) -> None:
+    assert main(["--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is True
+    names = [check["name"] for check in report["checks"]]
+    assert {"python", "numpy", "onnxruntime", "providers", "bundle", "self-test"} <= set(names)
+    assert set(report["stages_ms"]) == {"crop", "prior", "mesh", "decode", "registration", "total"}
+    assert all(time > 0 for time in report["stages_ms"].values())
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert "WRONG" not in shown
+    assert "all is well" in shown
+
+
+def test_a_damaged_bundle_is_wrong(tmp_path: Path, bundle_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = bytearray(bundle_path.read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "bad.cmr").write_bytes(data)
+    assert main(["--model", str(tmp_path / "bad.cmr")]) == 1
+    shown = capsys.readouterr().out
+    assert any(line.startswith("WRONG") and "bundle" in line for line in shown.splitlines())
+    assert "something is wrong" in shown
+    assert main(["--model", str(tmp_path / "none.cmr"), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_old_and_absent_packages_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    required = ["numpy>=999.1", "nowhere>=1.0", "scipy>=1.2; python_version > '3'", 'torch>=2; extra == "train"']
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: required)
+    monkeypatch.setattr("cmr_runtime.doctor._self_test", lambda *_: (None, True, ""))
+    found = {check.name: check for check in examine().checks}
+    assert [found[name].ok for name in ("numpy", "nowhere", "scipy")] == [False, False, True]
+    assert "absent" in found["nowhere"].detail
+    assert "torch" not in found
+
+
+def test_a_network_that_misses_the_drawn_hand_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmr_runtime.doctor._SKIN", (110, 110, 110))  # hardly to be seen
+    monkeypatch.setattr("cmr_runtime.doctor._DISTANCE", 30.0)
+    report = examine()
+    assert not report.ok
+    assert "not found" in report.checks[-1].detail
+
+
+@pytest.mark.parametrize("turn", [np.eye(3), np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]), np.diag([-1.0, -1, 1])])
+def test_the_drawn_hand_lies_flat_with_its_fingers_up(turn: np.ndarray) -> None:
+    hand = Bundle.default().topology
+    turned = (hand.template @ turn.T).astype(np.float32)
+    image, camera, joints = drawn_hand(dataclasses.replace(hand, template=turned))
+    pixels = camera.project(joints)
+    assert pixels[12, 1] < pixels[9, 1] < pixels[0, 1]  # tip, knuckle, wrist of the middle finger
+    assert np.ptp(joints[:, 2]) < 0.5 * np.ptp(joints[:, 1])
+    # No mirror: distances and the sense of thumb, wrist and little finger are those of the rest shape.
+    rest = hand.joint_regressor @ hand.template
+    triple = [np.linalg.det(p[[1, 9, 17]] - p[0]) for p in (rest, joints)]
+    assert triple[0] == pytest.approx(triple[1], rel=1e-3)
+    x, y = np.rint(pixels[9]).astype(int)
+    assert np.ptp(image[y, x].astype(int)) > 30  # skin
+    assert np.ptp(image[5, 5].astype(int)) == 0  # ground
+
+
+def test_any_mesh_can_be_drawn(topology: Topology) -> None:
+    assert drawn_hand(topology)[0].shape == (480, 640, 3)

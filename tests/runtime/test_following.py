@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Followed hands in a world of which all is known: a look shows the hand nearest to the region's centre."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from disc_bundle import draw_disc
+
+from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker, Roi
+from cmr_runtime.finding import SCALE
+from cmr_runtime.following import Follower
+from cmr_runtime.motion import Motion
+
+W, HEIGHT = 640, 480
+CAMERA = Camera.from_fov(60, W, HEIGHT)
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Bundle) -> Hand:
+    """A right hand at (0, 0, 0.5), of which others are made."""
+    image = draw_disc(W, HEIGHT, 319.5, 239.5, 40)
+    with HandMeshTracker(bundle, mode="image") as tracker:
+        (hand,) = tracker.track(image, CAMERA, rois=[(240, 160, 400, 320)])
+    return _at(hand, (0.0, 0.0, 0.5), "right")
+
+
+def _at(hand: Hand, root: tuple[float, float, float], side: str, misfit: float = 0.0) -> Hand:
+    joints = (hand.joints_root + np.array(root)).astype(np.float32)
+    points = CAMERA.project(joints)
+    return dataclasses.replace(
+        hand,
+        joints=joints,
+        vertices=(hand.vertices_root + np.array(root)).astype(np.float32),
+        keypoints=points.astype(np.float32),
+        translation=np.array(root, dtype=np.float64),
+        handedness=side,
+        handedness_score=1.0,
+        roi=Roi.upright(points, SCALE, mirrored=side == "left"),
+        registration=dataclasses.replace(hand.registration, residual_2d=misfit * float(np.ptp(points, axis=0).max())),
+    )
+
+
+class World:
+    """Stands for pipeline and finder. `hands` are (root, side[, misfit]); one in front hides those behind it."""
+
+    def __init__(self, model: Hand, num_hands: int = 2) -> None:
+        self.hands: list[tuple] = []
+        self.searched = 0
+        self._model = model
+        self.viewer = SimpleNamespace(judges=False, sided=self._look)
+        self._follower = Follower(self, self._find, num_hands, 0.5, lambda: None)
+        self.time = 0.0
+
+    def frame(self, *hands: tuple, dt: float = 1 / 30) -> list[Hand]:
+        self.hands, self.time = list(hands), self.time + dt
+        return self._follower(np.empty((HEIGHT, W, 3), np.uint8), CAMERA, True, self.time)
+
+    def _look(self, image: np.ndarray, roi: Roi, min_presence: float) -> SimpleNamespace:
+        near = []
+        for hand in self.hands:
+            x, y = CAMERA.project(hand[0])
+            off = float(np.hypot(x - roi.cx, y - roi.cy))
+            if off < 0.5 * roi.size:
+                near.append((off, hand))
+        # Of hands that lie one over the other, only the nearest to the camera is seen.
+        in_front = [(off, hand) for off, hand in near if not any(self._hides(other, hand) for other in self.hands)]
+        seen = min(in_front, key=lambda pair: pair[0])[1] if in_front else None
+        return SimpleNamespace(presence=float(seen is not None), seen=seen, roi=roi, prior=SimpleNamespace(right=1.0))
+
+    def _hides(self, other: tuple, hand: tuple) -> bool:
+        a, b = CAMERA.project(other[0]), CAMERA.project(hand[0])
+        return other[0][2] < hand[0][2] and float(np.hypot(*(a - b))) < 45
+
+    def hand(self, image: np.ndarray, view: SimpleNamespace, camera: Camera, metric: bool) -> Hand:
+        return _at(self._model, *view.seen)
+
+    def _find(self, image: np.ndarray, count: int, known: list[Roi]) -> list[SimpleNamespace]:
+        self.searched += 1
+        found = []
+        for hand in self.hands:
+            roi = _at(self._model, *hand[:2]).roi
+            if all(roi.overlap(other) < 0.4 for other in known):
+                found.append(SimpleNamespace(presence=1.0, seen=hand, roi=roi))
+        return found[:count]
+
+
+def _ids(hands: list[Hand]) -> list[int | None]:
+    return [hand.track_id for hand in hands]
+
+
+def test_a_fast_hand_is_looked_for_where_it_will_be(model: Hand) -> None:
+    motion = Motion()
+    for frame in range(10):
+        motion.update(_at(model, (-0.1 + 0.02 * frame, 0.0, 0.5), "right"), frame / 30)
+    expected = Roi.upright(CAMERA.project(_at(model, (0.1, 0.0, 0.5), "right").joints), SCALE)
+    roi = motion.roi(10 / 30, CAMERA)
+    assert roi.cx == pytest.approx(expected.cx, abs=2)
+    assert roi.size == pytest.approx(expected.size, rel=0.01)
+    # Two frames were dropped: it goes on for three, and no further than for a quarter of a second.
+    np.testing.assert_allclose(motion.root(12 / 30), (0.14, 0, 0.5), atol=3e-3)
+    np.testing.assert_allclose(motion.root(60.0), motion.root(9 / 30 + 0.25))
+
+
+def test_a_hand_keeps_its_number_and_a_second_one_gets_the_next(model: Hand) -> None:
+    world = World(model)
+    one, two = ((-0.15, 0.0, 0.5), "right"), ((0.15, 0.0, 0.5), "left")
+    assert _ids(world.frame(one)) == [0]
+    assert _ids(world.frame(one, two)) == [0, 1]
+    assert _ids(world.frame(two, one)) == [0, 1]
+    assert world.searched == 2  # no search with both hands followed
+
+
+@pytest.mark.parametrize("sides", [("right", "left"), ("right", "right")])
+@pytest.mark.parametrize("frames", [14, 40])
+def test_hands_that_cross_keep_their_numbers(model: Hand, sides: tuple[str, str], frames: int) -> None:
+    world = World(model)
+    for frame in range(frames + 1):
+        x = 0.2 - 0.4 * frame / frames
+        hands = world.frame(((x, 0.01, 0.45), sides[0]), ((-x, -0.01, 0.55), sides[1]))
+    places = {hand.track_id: float(hand.translation[0]) for hand in hands}
+    assert len(places) == 2
+    assert places[0] == pytest.approx(-0.2)
+    assert places[1] == pytest.approx(0.2)
+
+
+def test_two_tracks_in_one_hand_become_one(model: Hand) -> None:
+    world = World(model)
+    both = ((-0.03, 0.0, 0.5), "right"), ((0.12, 0.0, 0.5), "right")
+    assert len(world.frame(*both)) == 2
+    for _ in range(3):
+        hands = world.frame(((0.04, 0.0, 0.5), "right"))
+        assert len(hands) == 1
+
+
+def test_a_hand_in_front_of_another_is_not_merged_with_it(model: Hand) -> None:
+    world = World(model)
+    # Their boxes overlap by more than half; their joints lie a good half of a hand apart.
+    for _ in range(5):
+        assert _ids(world.frame(((0.0, 0.0, 0.5), "right"), ((0.05, 0.0, 0.5), "left"))) in ([0], [0, 1])
+    world = World(model)
+    for x in np.linspace(0.2, 0.055, 20):
+        ids = _ids(world.frame(((0.0, 0.0, 0.5), "right"), ((float(x), 0.0, 0.5), "left")))
+    assert ids == [0, 1]
+
+
+def test_a_hand_that_misses_a_few_frames_keeps_its_number_and_one_long_gone_does_not(model: Hand) -> None:
+    world, hand = World(model, 1), ((0.0, 0.0, 0.5), "right")
+    world.frame(hand)
+    for _ in range(10):
+        assert world.frame() == []
+    assert _ids(world.frame(((0.03, 0.0, 0.5), "right"))) == [0]
+    for _ in range(40):
+        world.frame()
+    assert _ids(world.frame(hand)) == [1]
+
+
+def test_another_side_is_another_hand(model: Hand) -> None:
+    world = World(model, 1)
+    world.frame(((0.0, 0.0, 0.5), "right"))
+    world.frame()
+    assert _ids(world.frame(((0.2, 0.1, 0.5), "left"))) == [1]
+
+
+def test_a_mesh_that_does_not_fit_is_no_hand(model: Hand) -> None:
+    world = World(model, 1)
+    root = (0.0, 0.0, 0.5)
+    assert _ids(world.frame((root, "right"))) == [0]
+    assert world.frame((root, "right", 0.2)) == []
+    assert _ids(world.frame((root, "right"))) == [0]
+    assert World(model, 1).frame((root, "right", 0.2)) == []
+
+
+def test_a_depth_that_no_hand_can_reach_is_refused_and_a_lasting_one_believed(model: Hand) -> None:
+    world = World(model, 1)
+    for _ in range(5):
+        assert len(world.frame(((0.0, 0.0, 0.4), "right"))) == 1
+    hands = [world.frame(((0.0, 0.0, 2.0), "right")) for _ in range(10)]
+    # Another hand may be found there, but this one is not taken to have leapt.
+    assert all(_ids(each) != [0] for each in hands[:2])
+    assert len(hands[-1]) == 1
+
+
+def test_numbers_begin_anew_with_another_video(model: Hand) -> None:
+    world = World(model, 1)
+    assert _ids(world.frame(((0.0, 0.0, 0.5), "right"))) == [0]
+    world._follower.reset()
+    assert _ids(world.frame(((0.2, 0.0, 0.5), "right"))) == [0]
+    world._follower.forget()
+    assert _ids(world.frame(((0.2, 0.0, 0.5), "right"))) == [1]

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+import threading
+import time
+
+import numpy as np
+import pytest
+from disc_bundle import draw_disc
+
+from cmr_runtime import Bundle, Camera, CameraError, Hand, HandMeshTracker, InputError
+
+W, HEIGHT = 160, 120
+IMAGE = draw_disc(W, HEIGHT, 80, 60, 25)
+PATIENCE = 20.0
+
+
+class Results:
+    """A consumer that keeps what it is given, and works on each result until told to go on."""
+
+    def __init__(self, hold: bool = False) -> None:
+        self.got: list[tuple[list[Hand], float, np.ndarray]] = []
+        self._arrived = threading.Semaphore(0)
+        self.go = threading.Event()
+        if not hold:
+            self.go.set()
+
+    def __call__(self, hands: list[Hand], timestamp: float, image: np.ndarray) -> None:
+        self.got.append((hands, timestamp, image))
+        self._arrived.release()
+        self.go.wait(PATIENCE)
+
+    def wait(self) -> None:
+        assert self._arrived.acquire(timeout=PATIENCE)
+
+
+def test_results_come_with_their_frame(bundle: Bundle) -> None:
+    results, camera = Results(), Camera.from_fov(50, W, HEIGHT)
+    with HandMeshTracker(bundle, mode="live", on_result=results) as tracker:
+        for frame in range(3):
+            image = draw_disc(W, HEIGHT, 70 + frame, 60, 25)
+            tracker.submit(image, camera, 0.1 * frame)
+            image[:] = 0  # the caller's buffer may be used again at once
+            results.wait()
+        assert tracker.dropped == 0
+    with HandMeshTracker(bundle) as video:
+        for frame, (hands, timestamp, image) in enumerate(results.got):
+            np.testing.assert_array_equal(image, draw_disc(W, HEIGHT, 70 + frame, 60, 25))
+            assert timestamp == pytest.approx(0.1 * frame)
+            (same,) = video.track(image, camera, timestamp)
+            np.testing.assert_array_equal(hands[0].vertices, same.vertices)
+            assert hands[0].track_id == same.track_id == 0
+
+
+def test_a_slow_consumer_gets_the_newest_frame_and_the_rest_is_dropped(bundle: Bundle) -> None:
+    results = Results(hold=True)
+    with HandMeshTracker(bundle, mode="live", on_result=results) as tracker:
+        tracker.submit(IMAGE, timestamp=0.0)
+        results.wait()  # now the consumer is busy
+        start = time.perf_counter()
+        for frame in range(1, 51):
+            tracker.submit(IMAGE, timestamp=float(frame))
+        assert time.perf_counter() - start < 5.0
+        assert tracker.dropped == 49
+        results.go.set()
+        results.wait()
+    assert [timestamp for _, timestamp, _ in results.got] == [0.0, 50.0]
+
+
+def test_without_timestamps_the_clock_counts(bundle: Bundle) -> None:
+    results = Results()
+    with HandMeshTracker(bundle, mode="live", on_result=results) as tracker:
+        before = time.monotonic()
+        tracker.submit(IMAGE)
+        results.wait()
+    assert before <= results.got[0][1] <= time.monotonic()
+
+
+def test_errors_of_the_consumer_and_of_the_worker_reach_the_caller_and_it_goes_on(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = threading.Semaphore(0)
+
+    def on_result(hands: list[Hand], timestamp: float, image: np.ndarray) -> None:
+        seen.release()
+        if timestamp == 0.0:
+            raise ValueError("no disk")
+
+    def until_raised(tracker: HandMeshTracker, start: int) -> None:
+        for frame in range(start, start + 1000):
+            tracker.submit(IMAGE, timestamp=float(frame))
+            time.sleep(0.01)
+
+    tracker = HandMeshTracker(bundle, mode="live", on_result=on_result)
+    with pytest.raises(ValueError, match="no disk"):
+        until_raised(tracker, 0)
+    assert seen.acquire(timeout=PATIENCE)
+    assert seen.acquire(timeout=PATIENCE)  # a later frame had its result
+    monkeypatch.setattr(type(tracker._pipeline), "hand", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        until_raised(tracker, 2000)
+    # The frame of the call that raised is looked at all the same, and fails as well.
+    limit = time.monotonic() + PATIENCE
+    while tracker._worker._error is None and time.monotonic() < limit:
+        time.sleep(0.01)
+    with pytest.raises(ZeroDivisionError):
+        tracker.close()
+    assert not tracker._worker._thread.is_alive()
+    with pytest.raises(InputError, match="closed"):
+        tracker.submit(IMAGE, timestamp=9001.0)
+
+
+def test_what_a_caller_does_wrong_is_said_at_once(bundle: Bundle) -> None:
+    with HandMeshTracker(bundle, mode="live", on_result=Results()) as tracker:
+        with pytest.raises(InputError, match=r"submit\(\)"):
+            tracker.track(IMAGE)
+        with pytest.raises(InputError, match="shape"):
+            tracker.submit(IMAGE[..., 0])
+        with pytest.raises(CameraError, match="160×120"):
+            tracker.submit(IMAGE, Camera.from_fov(60, 320, 240))
+        tracker.submit(IMAGE, timestamp=1.0)
+        with pytest.raises(InputError, match="must increase"):
+            tracker.submit(IMAGE, timestamp=1.0)
+    with HandMeshTracker(bundle) as video, pytest.raises(InputError, match=r"track\(\)"):
+        video.submit(IMAGE)
+
+
+@pytest.mark.parametrize("options", [{"mode": "live"}, {"mode": "live", "on_result": 3}, {"on_result": print}])
+def test_results_go_to_a_function_in_mode_live_only(bundle: Bundle, options: dict) -> None:
+    with pytest.raises(InputError, match="on_result"):
+        HandMeshTracker(bundle, **options)
+
+
+def test_reset_begins_another_video_and_close_ends_the_thread(bundle: Bundle) -> None:
+    results = Results(hold=True)
+    tracker = HandMeshTracker(bundle, mode="live", on_result=results)
+    tracker.submit(IMAGE, timestamp=5.0)
+    results.wait()
+    tracker.submit(IMAGE, timestamp=6.0)
+    tracker.reset()
+    tracker.submit(IMAGE, timestamp=0.0)
+    results.go.set()
+    results.wait()
+    assert [timestamp for _, timestamp, _ in results.got] == [5.0, 0.0]
+    assert tracker.dropped == 1
+    thread = tracker._worker._thread
+    tracker.close()
+    tracker.close()
+    assert not thread.is_alive()
+
+
+def test_a_consumer_may_close_the_tracker(bundle: Bundle) -> None:
+    closed = threading.Event()
+
+    def on_result(hands: list[Hand], timestamp: float, image: np.ndarray) -> None:
+        tracker.close()
+        closed.set()
+
+    tracker = HandMeshTracker(bundle, mode="live", on_result=on_result)
+    tracker.submit(IMAGE)
+    assert closed.wait(PATIENCE)
+    tracker._worker._thread.join(PATIENCE)
+    assert not tracker._worker._thread.is_alive()
+    tracker.close()
+
+
+def test_a_tracker_in_each_thread(bundle: Bundle) -> None:
+    images = [draw_disc(W, HEIGHT, 60 + 2 * k, 60, 25) for k in range(10)]
+
+    def run() -> list[np.ndarray]:
+        with HandMeshTracker(bundle) as tracker:
+            return [tracker.track(image)[0].vertices for image in images]
+
+    alone, found = run(), {}
+    threads = [threading.Thread(target=lambda k=k: found.update({k: run()})) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    for each in found.values():
+        np.testing.assert_array_equal(each, alone)
