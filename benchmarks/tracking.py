@@ -103,13 +103,16 @@ def synthetic(hands: int, settings: Smoothing, seed: int = 1000) -> list[dict[st
 
 def crossings(bundle: Bundle | None, pairs: int, seed: int = 3) -> dict[str, Any]:
     """Count rendered hands that cross and keep their identity, and frames until one that left is found again."""
-    hands = crossing.pick(seed, 2 * pairs)
+    drawn = crossing.pick(seed, 4 * pairs)
+    hands = crossing.found(bundle, drawn)
+    share = f"{len(hands)} of {len(drawn)}"
+    hands = hands[: 2 * min(pairs, len(hands) // 2)]
     kept = {"left and right": 0, "right and right": 0}
     for number, (one, other) in enumerate(zip(hands[::2], hands[1::2], strict=True)):
         for name, partner in (("left and right", crossing.mirror(other)), ("right and right", other)):
             kept[name] += crossing.identities(bundle, crossing.cross(one, partner, number))[1]
     back = [crossing.return_after(bundle, crossing.leave(hand, n, away=40)) for n, hand in enumerate(hands)]
-    return {"pairs": pairs, "kept": kept, "frames_until_found_again": back}
+    return {"pairs": len(hands) // 2, "found_at_rest": share, "kept": kept, "frames_until_found_again": back}
 
 
 def _read(path: str) -> tuple[list[crossing.Image], float]:
@@ -211,7 +214,8 @@ def _text(report: dict[str, Any]) -> str:
         "synthetic hands: camera-space error, mean second difference, lag",
         table(report["synthetic"]),
         "",
-        f"rendered hands that cross and keep their identity: {kept}",
+        f"rendered hands of which each by itself is found at rest: {crossed['found_at_rest']}",
+        f"of these, pairs that cross and keep their identity: {kept}",
         f"frames until a hand that left is found again: {crossed['frames_until_found_again']}",
     ]
     if "clip" in report:

@@ -17,7 +17,7 @@ from cmr_models.hand import load_hand
 from cmr_models.synth.engine import Engine
 from cmr_runtime import Bundle, Camera, HandMeshTracker
 
-__all__ = ["Sprite", "cross", "identities", "leave", "pick", "return_after"]
+__all__ = ["Sprite", "cross", "found", "identities", "leave", "pick", "return_after"]
 
 Image = npt.NDArray[np.uint8]
 
@@ -45,6 +45,12 @@ def pick(seed: int, count: int) -> list[Sprite]:
             if inside and int(batch.visible[number].sum()) >= 14:
                 found.append(Sprite(batch.rgba[number].numpy(), 0.5 * (points.min(axis=0) + points.max(axis=0))))
     return found[:count]
+
+
+def found(bundle: Bundle | None, sprites: list[Sprite]) -> list[Sprite]:
+    """Those hands that are found by themselves, as right and as left ones: what is missed at rest crosses nothing."""
+    with HandMeshTracker(bundle, mode="image") as tracker:
+        return [s for s in sprites if all(tracker.track(compose(0, (h, (320.0, 240.0)))) for h in (s, mirror(s)))]
 
 
 def mirror(sprite: Sprite) -> Sprite:

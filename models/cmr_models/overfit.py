@@ -161,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="cmr_models.overfit", description=__doc__.splitlines()[0])
     parser.add_argument("network", choices=["all", *network_names()], metavar="NAME", help="name of a network, or all")
     parser.add_argument("--size", type=int, default=64, metavar="PX", help="side of the images, a multiple of 32")
-    parser.add_argument("--steps", type=int, default=300, help="at most (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=600, help="at most (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=8, help="hands (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the curves")
