@@ -20,10 +20,10 @@ demo: $(VENV)/.installed
 	@echo "Look at $(OUT)/demo"
 
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 fast: $(VENV)/.installed
-	$(BIN)/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'not slow'
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
