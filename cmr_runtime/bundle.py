@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.resources
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .archive import MANIFEST, check_seal, pack, unpack
 from .errors import BundleError
+from .files import write_whole
 from .manifest import Manifest, Precision, check_part, graph_part, kind_of, read_manifest, write_manifest
 from .topology import Topology
 
@@ -230,18 +229,7 @@ def write_bundle(
     text = write_manifest(manifest)
     data = pack({MANIFEST: text, **parts})
     bundle = Bundle.from_bytes(data, path.name)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    write_whole(path, data, "bundle", durable=True)
     return bundle
 
 

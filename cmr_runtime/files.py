@@ -11,7 +11,7 @@ from pathlib import Path
 __all__ = ["write_error", "write_whole"]
 
 
-def write_whole(path: str | os.PathLike[str], data: bytes, what: str) -> None:
+def write_whole(path: str | os.PathLike[str], data: bytes, what: str, durable: bool = False) -> None:
     """Write a file under a temporary name beside it, then give it its own.
 
     Parameters
@@ -22,6 +22,8 @@ def write_whole(path: str | os.PathLike[str], data: bytes, what: str) -> None:
         All of it.
     what : str
         What it is, for the message.
+    durable : bool
+        Whether the data is on the disk, too, before it takes the old file's place.
 
     Raises
     ------
@@ -33,6 +35,9 @@ def write_whole(path: str | os.PathLike[str], data: bytes, what: str) -> None:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException as error:

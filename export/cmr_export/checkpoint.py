@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from cmr_models.checkpoints import read_content
 from cmr_models.network.handnet import FORMAT as HANDNET
 from cmr_models.network.staged import load_staged
 from cmr_models.paper.config import PaperConfig
@@ -45,7 +45,7 @@ def load(
     ValueError
         If a file cannot be used; the message says which and what to give instead.
     """
-    content = _read(path)
+    content = read_content(path)
     stated = content.get("format") if isinstance(content, dict) else None
     if stated in (HANDNET, PAPER) and (assets is not None or arch is not None):
         raise ValueError(f"{path}: states its own mesh and architecture; leave out --assets and --arch")
@@ -64,16 +64,6 @@ def load(
     if joint_regressor is None:
         return network
     return replace(network, joint_regressor=_read_regressor(joint_regressor, network))
-
-
-def _read(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # torch raises many kinds, in several lines, and advises to trust the file
-        kind = type(error).__name__
-        raise ValueError(f"{path}: cannot be read as a checkpoint of tensors and plain values ({kind})") from error
 
 
 def _trained_here(path: Path, content: dict[str, Any]) -> StagedNetwork:

@@ -25,6 +25,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from .batches import Batches, Renderings
+from .checkpoints import save_content
 from .objective import DEFAULT, Recipe, make_objective, network_names
 from .validate import Validation
 
@@ -108,8 +109,7 @@ def main() -> None:
 
     def save(step: int) -> None:
         state = {"net": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-        torch.save({**state, "network": args.network, "step": step}, state_path.with_suffix(".tmp"))
-        state_path.with_suffix(".tmp").replace(state_path)
+        save_content(state_path, {**state, "network": args.network, "step": step})
         about = {"step": step, "recipe": asdict(recipe), "mix": asdict(mix), "renderings": len(batches.renderings)}
         about |= terms_of_use
         objective.save(args.out / "model.pt", average, json.dumps(about))

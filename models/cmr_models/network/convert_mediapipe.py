@@ -16,41 +16,20 @@ from pathlib import Path
 
 import numpy as np
 
-_NUMPY_TYPE = {0: np.float32, 1: np.float16, 2: np.int32}
-_CONV, _DEPTHWISE, _FULLY_CONNECTED, _DEQUANTIZE = 3, 4, 9, 6
+from ..tflite_weights import CONV, DEPTHWISE, FULLY_CONNECTED, operators, torch_layout
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
     """Read convolutions and heads of a landmark graph, float32, in PyTorch's layout."""
-    from tflite.Model import Model
-
-    model = Model.GetRootAsModel(path.read_bytes(), 0)
-    graph = model.Subgraphs(0)
-    stored_as: dict[int, int] = {}
-
-    def constant(index: int) -> np.ndarray:
-        tensor = graph.Tensors(stored_as.get(index, index))
-        values = model.Buffers(tensor.Buffer()).DataAsNumpy()
-        return values.view(_NUMPY_TYPE[tensor.Type()]).reshape(tensor.ShapeAsNumpy()).astype(np.float32)
-
     out: dict[str, np.ndarray] = {}
     convs = heads = 0
-    for i in range(graph.OperatorsLength()):
-        operator = graph.Operators(i)
-        code = model.OperatorCodes(operator.OpcodeIndex())
-        kind = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-        inputs = [int(k) for k in operator.InputsAsNumpy()]
-        if kind == _DEQUANTIZE:
-            stored_as[int(operator.OutputsAsNumpy()[0])] = inputs[0]
-        elif kind in (_CONV, _DEPTHWISE):
-            weight = constant(inputs[1])
-            # TFLite: (out, h, w, in), depthwise (1, h, w, out); PyTorch: (out, in / groups, h, w).
-            order = (0, 3, 1, 2) if kind == _CONV else (3, 0, 1, 2)
-            out[f"conv_{convs}_weight"] = np.ascontiguousarray(weight.transpose(order))
-            out[f"conv_{convs}_bias"] = constant(inputs[2])
+    for kind, constants in operators(path):
+        weight, bias = (values.astype(np.float32) for values in constants)
+        if kind in (CONV, DEPTHWISE):
+            out[f"conv_{convs}_weight"], out[f"conv_{convs}_bias"] = torch_layout(kind, weight), bias
             convs += 1
-        elif kind == _FULLY_CONNECTED:
-            out[f"head_{heads}_weight"], out[f"head_{heads}_bias"] = constant(inputs[1]), constant(inputs[2])
+        elif kind == FULLY_CONNECTED:
+            out[f"head_{heads}_weight"], out[f"head_{heads}_bias"] = weight, bias
             heads += 1
     return out
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints import read_content, save_content
 from ..hand import JOINT_PARENTS, ROOT_JOINT, HandTopology, load_hand
 from .mesh import Mesh, MeshOutput
 from .prior import Prior, PriorOutput
@@ -101,9 +102,7 @@ def save_checkpoint(path: Path, net: HandNet, **extra: Any) -> None:
         "state_dict": {k: v.detach().cpu() for k, v in net.state_dict().items()},
         **extra,
     }
-    temporary = path.with_suffix(path.suffix + ".tmp")
-    torch.save(content, temporary)
-    temporary.replace(path)
+    save_content(path, content)
 
 
 def load_checkpoint(path: Path) -> tuple[HandNet, dict[str, Any]]:
@@ -121,11 +120,7 @@ def load_checkpoint(path: Path) -> tuple[HandNet, dict[str, Any]]:
     ValueError
         If the file is no such checkpoint or its weights do not fit.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds, in several lines, and advises to trust the file
-        kind = type(error).__name__
-        raise ValueError(f"{path}: cannot be read as a checkpoint of tensors and plain values ({kind})") from error
+    content = read_content(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{path}: format {found!r}, need {FORMAT!r}; train one with `python -m cmr_models.train`")

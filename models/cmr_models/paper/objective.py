@@ -15,6 +15,7 @@ from cmr_runtime.heatmaps import decode
 from cmr_runtime.metrics import mean_distance
 
 from ..batches import Mix
+from ..checkpoints import save_content
 from ..losses import edge_loss, gaussian_maps, keypoint_loss, level_loss, map_loss, normal_loss, silhouette_loss
 from ..network import HandNetConfig, to_input
 from ..objective import Objective, Recipe, label_trust, mesh_levels
@@ -145,6 +146,4 @@ class PaperObjective(Objective):
             "model_state_dict": {k: v.detach().cpu() for k, v in net.state_dict().items()},
             "about": about,
         }
-        temporary = path.with_suffix(path.suffix + ".tmp")
-        torch.save(content, temporary)
-        temporary.replace(path)
+        save_content(path, content)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints import read_content
 from ..network.cues import sub_poses
 from .cmr import cue_key_patterns, encoder_keys
 from .config import ARCHITECTURES, PRIORS, PaperConfig, build, paper_config
@@ -38,11 +39,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     ValueError
         If the file is truncated, is no checkpoint, or names anything else.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds, in several lines, and advises to trust the file
-        kind = type(error).__name__
-        raise ValueError(f"{path}: cannot be read as a checkpoint of tensors and plain values ({kind})") from error
+    content = read_content(path)
     for key in ("model_state_dict", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
