@@ -153,7 +153,10 @@ class Camera:
         (3, 3) array
             Takes coordinates in a camera that looks along the ray to coordinates in this camera.
         """
-        x, y, z = self.ray(pixel)
+        u, v = np.asarray(pixel, dtype=np.float64).tolist()
+        x, y = (u - self.cx) / self.fx, (v - self.cy) / self.fy
+        z = 1.0 / math.sqrt(x * x + y * y + 1.0)
+        x, y = x * z, y * z
         # Rodrigues' formula about (0, 0, 1) × ray; z > 0 for every pixel, so 1 + z never vanishes.
         k = 1.0 / (1.0 + z)
         return np.array([[1.0 - k * x * x, -k * x * y, x], [-k * x * y, 1.0 - k * y * y, y], [-x, -y, z]])

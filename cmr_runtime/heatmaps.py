@@ -13,10 +13,12 @@ _REACH = 2
 # Below this share of the peak a cell counts as background of the centroid.
 _BACKGROUND = 0.25
 _EPS = 1e-6
+_RIDGE = 1e-9 * np.eye(5)
 
 _OFFSETS = np.arange(-_REACH, _REACH + 1)
 _DX, _DY = (grid.ravel().astype(np.float64) for grid in np.meshgrid(_OFFSETS, _OFFSETS))
-_BASIS = np.stack([np.ones_like(_DX), _DX, _DY, _DX**2, _DY**2])  # (5, window)
+_BASIS = np.stack([np.ones_like(_DX), _DX, _DY, _DX**2, _DY**2], axis=1)  # (window, 5)
+_PRODUCTS = (_BASIS[:, :, None] * _BASIS[:, None, :]).reshape(len(_BASIS), -1)
 
 
 def decode(
@@ -63,9 +65,9 @@ def decode(
     offset = above @ np.stack([_DX, _DY], axis=1) / above.sum(axis=1, keepdims=True)
 
     weight = (window / height[:, None]) ** 2
-    normal = np.einsum("kw,aw,bw->kab", weight, _BASIS, _BASIS) + 1e-9 * np.eye(5)
+    normal = (weight @ _PRODUCTS).reshape(-1, 5, 5) + _RIDGE
     logs = np.log(np.maximum(window, _EPS))
-    fit = np.linalg.solve(normal, np.einsum("kw,aw->ka", weight * logs, _BASIS)[..., None])[..., 0]
+    fit = np.linalg.solve(normal, (weight * logs @ _BASIS)[..., None])[..., 0]
     bend = np.minimum(fit[:, 3:], -_EPS)
     peak = -0.5 * fit[:, 1:3] / bend
     sound = np.all((fit[:, 3:] < -1e-3) & (np.abs(peak) <= 1.0), axis=1)  # false for NaN

@@ -81,10 +81,28 @@ class Mesh(nn.Module):
 
     def forward(self, features: Tensor, heatmaps: Tensor, silhouette: Tensor) -> MeshOutput:
         """Run the mesh stage on shallow features (B, 24, G, G) and probabilities (B, 21, H, H), (B, 1, H, H)."""
+        tokens, pose, outline = self.encode(features, heatmaps, silhouette)
+        vertices = self.spiral(self.lift @ tokens)
+        root = self.root @ vertices[0]
+        return MeshOutput([UNIT * (v - root) for v in vertices], pose, outline)
+
+    def encode(self, features: Tensor, heatmaps: Tensor, silhouette: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All in front of the spiral decoder.
+
+        Returns
+        -------
+        tokens : (B, 21, token) Tensor
+            Features of the joints.
+        pose, outline : Tensor
+            Logits, as in `MeshOutput`.
+        """
         cues = self.cues(heatmaps, silhouette)
         levels, pooled = self.trunk(features + self.project(cues))
         decoded = self.decoder([features, *levels[1:]])[0]
-        x = self.enter(torch.cat([F.interpolate(decoded, scale_factor=2.0, mode="nearest"), cues], 1))
+        # One pointwise layer over decoded features and cues; its first part before the features are enlarged.
+        width = decoded.shape[1]
+        x = F.conv2d(cues, self.enter.weight[:, width:], self.enter.bias)
+        x = x + F.interpolate(F.conv2d(decoded, self.enter.weight[:, :width]), scale_factor=2.0, mode="nearest")
         x = x + self.mix(F.relu6(x))
         x = F.relu6(x)
         pose, outline = self.pose(x), F.pixel_shuffle(self.outline(x), 2)
@@ -94,7 +112,4 @@ class Mesh(nn.Module):
         attention = attention / (attention.sum(2, keepdim=True) + 0.1)
         local = self.joint_features(attention @ decoded.flatten(2).transpose(1, 2))
         whole = self.global_features(pooled).unflatten(1, (local.shape[1], -1))
-        tokens = F.relu(self.token(torch.cat([local, whole], 2)))
-        vertices = self.spiral(self.lift @ tokens)
-        root = self.root @ vertices[0]
-        return MeshOutput([UNIT * (v - root) for v in vertices], pose, outline)
+        return F.relu(self.token(torch.cat([local, whole], 2))), pose, outline

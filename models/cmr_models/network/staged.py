@@ -10,7 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from ..stages import Stage, StagedNetwork
+from .device_spiral import DeviceSpiral
 from .handnet import HandNet, load_checkpoint
+from .mesh import UNIT
 
 __all__ = ["ARCHITECTURE", "MeshStage", "PriorStage", "load_staged"]
 
@@ -49,11 +51,14 @@ class MeshStage(Stage):
     def __init__(self, net: HandNet) -> None:
         super().__init__()
         self.mesh = net.mesh
+        self.spiral = DeviceSpiral(net.mesh.spiral, net.mesh.lift)
 
     def forward(self, features: Tensor, heatmaps: Tensor, silhouette: Tensor) -> tuple[Tensor, ...]:
-        """Return the tensors of ``outputs`` from those of ``inputs``."""
-        out = self.mesh(features, heatmaps, silhouette)
-        return out.levels[0], out.heatmaps.sigmoid(), out.silhouette.sigmoid()
+        """Return the tensors of ``outputs`` from those of ``inputs``, each of one hand."""
+        tokens, pose, outline = self.mesh.encode(features, heatmaps, silhouette)
+        vertices = self.spiral(tokens[0])
+        vertices = UNIT * (vertices - self.mesh.root[0] @ vertices)
+        return vertices[None], pose.sigmoid(), outline.sigmoid()
 
 
 def load_staged(path: Path) -> StagedNetwork:
