@@ -47,10 +47,12 @@ class Camera:
     def __post_init__(self) -> None:
         for name in ("fx", "fy", "cx", "cy"):
             value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise CameraError(f"camera {name} is {value!r}; give a number of pixels")
             try:
                 number = float(value)
-            except (TypeError, ValueError, OverflowError):
-                raise CameraError(f"camera {name} is {value!r}; give a number of pixels") from None
+            except OverflowError:
+                number = math.inf
             if not math.isfinite(number):
                 raise CameraError(f"camera {name} is {number}; give a finite number of pixels")
             if name in ("fx", "fy") and number <= 0:
@@ -69,9 +71,12 @@ class Camera:
             Another shape, values that are not finite, skew, or a last row other than (0, 0, 1).
         """
         try:
-            k = np.asarray(matrix, dtype=np.float64)
+            given = np.asarray(matrix)
+            k = np.empty(0) if given.dtype.kind == "c" else given.astype(np.float64)
         except (TypeError, ValueError):
-            raise CameraError("camera matrix holds values that are not numbers; give 3×3 numbers") from None
+            k = np.empty(0)
+        if not k.size:
+            raise CameraError("camera matrix holds values that are not numbers; give 3×3 numbers")
         if k.shape != (3, 3):
             raise CameraError(f"camera matrix has shape {k.shape}; give 3×3")
         if not np.isfinite(k).all():

@@ -16,8 +16,8 @@ _EPS = 1e-6
 _RIDGE = 1e-9 * np.eye(5)
 
 _OFFSETS = np.arange(-_REACH, _REACH + 1)
-_DX, _DY = (grid.ravel().astype(np.float64) for grid in np.meshgrid(_OFFSETS, _OFFSETS))
-_BASIS = np.stack([np.ones_like(_DX), _DX, _DY, _DX**2, _DY**2], axis=1)  # (window, 5)
+_DJ, _DI = (grid.ravel() for grid in np.meshgrid(_OFFSETS, _OFFSETS))
+_BASIS = np.stack([_DJ**0, _DJ, _DI, _DJ**2, _DI**2], axis=1).astype(np.float64)  # (window, 5)
 _PRODUCTS = (_BASIS[:, :, None] * _BASIS[:, None, :]).reshape(len(_BASIS), -1)
 
 
@@ -51,27 +51,32 @@ def decode(
     count, rows, columns = heatmaps.shape
     flat = heatmaps.reshape(count, -1)
     best = flat.argmax(axis=1)
-    scores = np.clip(flat[np.arange(count), best].astype(np.float64), 0.0, 1.0)
+    first = np.arange(count)[:, None] * flat.shape[1]
+    scores = np.minimum(np.maximum(flat.take(best + first[:, 0]).astype(np.float64), 0.0), 1.0)
     i, j = np.divmod(best, columns)
 
-    at_i, at_j = i[:, None] + _DY.astype(np.intp), j[:, None] + _DX.astype(np.intp)
-    inside = (at_i >= 0) & (at_i < rows) & (at_j >= 0) & (at_j < columns)
-    cells = flat[np.arange(count)[:, None], np.clip(at_i, 0, rows - 1) * columns + np.clip(at_j, 0, columns - 1)]
-    floor = flat.min(axis=1).astype(np.float64)
-    height = np.maximum(scores - floor, _EPS)
-    window = np.where(inside, cells.astype(np.float64) - floor[:, None], 0.0)  # (K, window)
+    at_i, at_j = i[:, None] + _DI, j[:, None] + _DJ
+    row, column = np.minimum(np.maximum(at_i, 0), rows - 1), np.minimum(np.maximum(at_j, 0), columns - 1)
+    inside = (at_i == row) & (at_j == column)
+    cells = flat.take(first + row * columns + column)
+    floor = np.minimum.reduce(flat, axis=1).astype(np.float64)[:, None]
+    height = np.maximum(scores[:, None] - floor, _EPS)
+    window = np.where(inside, cells - floor, 0.0)  # (K, window)
 
-    above = np.clip(window - _BACKGROUND * height[:, None], 0.0, None) + _EPS * inside
-    offset = above @ np.stack([_DX, _DY], axis=1) / above.sum(axis=1, keepdims=True)
+    moments = (np.maximum(window - _BACKGROUND * height, 0.0) + _EPS * inside) @ _BASIS[:, :3]
+    offset = moments[:, 1:] / moments[:, :1]
 
-    weight = (window / height[:, None]) ** 2
+    weight = np.square(window / height)
     normal = (weight @ _PRODUCTS).reshape(-1, 5, 5) + _RIDGE
     logs = np.log(np.maximum(window, _EPS))
     fit = np.linalg.solve(normal, (weight * logs @ _BASIS)[..., None])[..., 0]
-    bend = np.minimum(fit[:, 3:], -_EPS)
-    peak = -0.5 * fit[:, 1:3] / bend
-    sound = np.all((fit[:, 3:] < -1e-3) & (np.abs(peak) <= 1.0), axis=1)  # false for NaN
-    offset = np.where(sound[:, None], peak, np.clip(offset, -1.0, 1.0))
+    peak = -0.5 * fit[:, 1:3] / np.minimum(fit[:, 3:], -_EPS)
+    fits = (fit[:, 3:] < -1e-3) & (np.abs(peak) <= 1.0)  # false for NaN
+    offset = np.where(fits[:, :1] & fits[:, 1:], peak, np.minimum(np.maximum(offset, -1.0), 1.0))
 
-    cell = np.array([S / columns, S / rows])
-    return (np.stack([j, i], axis=1) + offset + cell_centre) * cell - 0.5, scores
+    offset[:, 0] += j
+    offset[:, 1] += i
+    offset += cell_centre
+    offset *= (S / columns, S / rows)
+    offset -= 0.5
+    return offset, scores

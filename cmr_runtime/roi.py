@@ -66,9 +66,12 @@ class Roi:
             Not four finite numbers, or x1 ≤ x0 or y1 ≤ y0.
         """
         try:
-            x0, y0, x1, y1 = (float(value) for value in box)
-        except (TypeError, ValueError):
-            raise InputError(f"box is {box!r}; give four numbers (x0, y0, x1, y1)") from None
+            values = np.asarray(box)
+        except ValueError:
+            values = np.array(None)
+        if values.shape != (4,) or values.dtype.kind not in "iuf":
+            raise InputError(f"box is {box!r}; give four numbers (x0, y0, x1, y1)")
+        x0, y0, x1, y1 = values.tolist()
         if not all(math.isfinite(value) for value in (x0, y0, x1, y1)):
             raise InputError(f"box is {(x0, y0, x1, y1)}; give finite numbers")
         if x1 <= x0 or y1 <= y0:

@@ -58,6 +58,8 @@ def test_ray_then_project_returns_the_pixel(pixel: tuple[float, float], depth: f
         ({"cx": float("nan")}, "cx"),
         ({"cy": float("inf")}, "cy"),
         ({"fx": "wide"}, "fx"),
+        ({"fx": np.complex64(500)}, "fx"),
+        ({"cx": 10**400}, "cx"),
         ({"width": 0}, "width"),
         ({"height": 480.5}, "height"),
         ({"width": True}, "width"),
@@ -77,6 +79,7 @@ def test_bad_values_are_named(change: dict, name: str) -> None:
         ([[500, 0, 320], [0, 500, 240], [0, 0, 2]], "last row"),
         ([[500, 0, np.nan], [0, 500, 240], [0, 0, 1]], "finite"),
         ([["a", 0, 1], [0, 500, 240], [0, 0, 1]], "numbers"),
+        (500j * np.eye(3), "numbers"),
     ],
 )
 def test_bad_matrices(matrix: object, word: str) -> None:

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from cmr_runtime import Bundle, InputError, write_bundle
+from cmr_runtime.precision import cache_folder, fastest
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory, content: dict) -> Bundle:
+    """The same network behind eight wide convolutions that change nothing."""
+    model = onnx.load_from_string(content["prior"])
+    kernel = np.zeros((3, 3, 31, 31), np.float32)
+    kernel[range(3), range(3), 15, 15] = 1.0
+    model.graph.initializer.append(numpy_helper.from_array(kernel, "wide"))
+    for node in model.graph.node:
+        node.input[:] = ["same8" if name == "image" else name for name in node.input]
+    for k in range(8, 0, -1):
+        given = "image" if k == 1 else f"same{k - 1}"
+        model.graph.node.insert(0, helper.make_node("Conv", [given, "wide"], [f"same{k}"], pads=[15] * 4))
+    path = tmp_path_factory.mktemp("slow") / "slow.cmr"
+    write_bundle(path, **{**content, "prior": model.SerializeToString()})
+    return Bundle.open(path)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_faster_one_is_taken_and_remembered(
+    bundle: Bundle, slow: Bundle, turned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles, cache = [bundle, slow][:: -1 if turned else 1], tmp_path / "not/there/yet.json"
+    assert fastest(bundles, cache=cache) is bundle
+    monkeypatch.setattr("cmr_runtime.precision._measure", lambda *_: pytest.fail("measured again"))
+    assert fastest(bundles, cache=cache) is bundle
+
+
+def test_what_the_choice_depends_on_is_measured_anew(bundle: Bundle, slow: Bundle, tmp_path: Path) -> None:
+    cache = tmp_path / "precision.json"
+    fastest([bundle, slow], cache=cache)
+    fastest([slow, bundle], cache=cache)
+    fastest([bundle, slow], threads=2, cache=cache)
+    assert sorted(json.loads(cache.read_text()).values()) == [0, 0, 1]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"[1]", b"\xff{", b'{"key": 7}'])
+def test_a_damaged_cache_costs_a_measurement(damaged: bytes, bundle: Bundle, slow: Bundle, tmp_path: Path) -> None:
+    cache = tmp_path / "precision.json"
+    cache.write_bytes(damaged)
+    assert fastest([slow, bundle], cache=cache) is bundle
+    assert 1 in json.loads(cache.read_text()).values()
+
+
+@pytest.mark.parametrize("value", [7, -1, "0", None, 0.5])
+def test_a_choice_that_is_none_is_not_followed(value: object, bundle: Bundle, slow: Bundle, tmp_path: Path) -> None:
+    cache = tmp_path / "precision.json"
+    fastest([slow, bundle], cache=cache)
+    cache.write_text(json.dumps(dict.fromkeys(json.loads(cache.read_text()), value)))
+    assert fastest([slow, bundle], cache=cache) is bundle
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(bundle: Bundle, slow: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert fastest([slow, bundle], cache=tmp_path / "file/precision.json") is bundle
+
+
+def test_nothing_is_measured_where_there_is_no_choice(bundle: Bundle, tmp_path: Path) -> None:
+    assert fastest([bundle], cache=tmp_path / "precision.json") is bundle
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="no bundles to choose from"):
+        fastest([])
+
+
+def test_the_cache_can_be_put_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CMR_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("CMR_CACHE")
+    assert "cmr-runtime" in str(cache_folder())
