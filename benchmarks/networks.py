@@ -14,19 +14,20 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from cmr_runtime import Bundle
+from cmr_runtime.bench.machine import describe_machine
+from cmr_runtime.bench.peer import AGAIN, peer_python
+from cmr_runtime.bench.worker import Worker
 from cmr_runtime.errors import CmrError
 from cmr_runtime.network import MeshStage, PriorStage
 
-from .machine import describe_machine
-from .peer import interpreter, landmark_worker
-
-__all__ = ["Contestant", "main", "measure", "our_networks", "summarise", "table"]
+__all__ = ["Contestant", "landmark_worker", "main", "measure", "our_networks", "summarise", "table"]
 
 #: Runs so many times and gives, by stage, the time of each in milliseconds.
 Contestant = Callable[[int], dict[str, list[float]]]
@@ -146,8 +147,17 @@ def table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def compare(bundle: Bundle, threads: Sequence[int], rounds: int, invocations: int) -> dict[str, Any]:
-    """Run the whole comparison.
+def landmark_worker(python: str, model: str, threads: int) -> Worker:
+    """Worker with MediaPipe's hand landmark network, `model` being ``full`` or ``lite``."""
+    script = Path(__file__).with_name("peer_landmarks.py")
+    command = [python, "-I", str(script), "--model", model, "--threads", str(threads)]
+    return Worker(command, f"MediaPipe landmarks {model}", mend=AGAIN)
+
+
+def compare(
+    bundle: Bundle, threads: Sequence[int], rounds: int, invocations: int, python: str | None = None
+) -> dict[str, Any]:
+    """Run the whole comparison; `python` is an interpreter for the peer, None that of its environment.
 
     Raises
     ------
@@ -156,7 +166,7 @@ def compare(bundle: Bundle, threads: Sequence[int], rounds: int, invocations: in
     BundleError
         The bundle's graphs do not run.
     """
-    interpreter()
+    python = peer_python(python)
     report: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d %H:%M %Z"),
         "machine": describe_machine(),
@@ -170,7 +180,7 @@ def compare(bundle: Bundle, threads: Sequence[int], rounds: int, invocations: in
         with ExitStack() as stack:
             contestants = [our_networks(bundle, count)]
             for peer, model in PEERS.items():
-                worker = stack.enter_context(landmark_worker(model, count))
+                worker = stack.enter_context(landmark_worker(python, model, count))
                 contestants.append(lambda n, run=worker.run, peer=peer: {peer: run(n)})
                 report["versions"].update(worker.versions)
             times = measure(contestants, rounds, invocations)
@@ -194,11 +204,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=_count(256), nargs="+", default=[1], metavar="N")
     parser.add_argument("--rounds", type=_count(10_000), default=20, metavar="N")
     parser.add_argument("--invocations", type=_count(10_000), default=20, metavar="N", help="of each stage in a round")
+    parser.add_argument("--peer-python", metavar="PATH", help="of an environment with mediapipe and ai-edge-litert")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     args = parser.parse_args(argv)
     try:
         bundle = Bundle.open(args.model) if args.model else Bundle.default()
-        report = compare(bundle, args.threads, args.rounds, args.invocations)
+        report = compare(bundle, args.threads, args.rounds, args.invocations, args.peer_python)
     except CmrError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

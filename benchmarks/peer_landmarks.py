@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Worker inside the peer's environment: times MediaPipe's hand landmark network; `benchmarks.worker` has the protocol.
+"""Worker inside the peer's environment: times MediaPipe's hand landmark network.
 
-It imports nothing of the project, since the project is not installed where it runs.
+`cmr_runtime.bench.worker` has the protocol. It imports nothing of the project, since the project is not installed where
+it runs.
 """
 
 from __future__ import annotations

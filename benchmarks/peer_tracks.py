@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Worker inside the peer's environment: MediaPipe's landmark network on crops; `benchmarks.worker` has the protocol.
+"""Worker inside the peer's environment: MediaPipe's landmark network on crops.
 
-To ``{"crop": "..."}`` (base64 of 224 × 224 × 3 bytes, RGB) it answers ``{"landmarks": [...], "world": [...],
-"presence": p}``: 21 × 3 numbers in pixels of the crop, 21 × 3 in metres, a probability. It imports nothing of the
-project.
+`cmr_runtime.bench.worker` has the protocol. To ``{"crop": "..."}`` (base64 of 224 × 224 × 3 bytes, RGB) it answers
+``{"landmarks": [...], "world": [...], "presence": p}``: 21 × 3 numbers in pixels of the crop, 21 × 3 in metres, a
+probability. It imports nothing of the project.
 """
 
 from __future__ import annotations

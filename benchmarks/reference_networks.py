@@ -32,11 +32,11 @@ from cmr_export.bundle import export
 from cmr_models.paper.config import PaperConfig, paper_config
 from cmr_models.paper.hierarchy import MeshHierarchy
 from cmr_runtime import Bundle
+from cmr_runtime.bench.machine import describe_machine
 
-from .machine import describe_machine
 from .networks import Contestant, measure, summarise
 
-__all__ = ["REFERENCES", "main", "reference_network", "run", "table"]
+__all__ = ["REFERENCES", "import_reference", "main", "reference_network", "run", "table"]
 
 OURS, TORCH, EXPORTED = "our bundle", "reference in PyTorch", "reference as exported"
 PRECISIONS = {OURS: "fp32", f"{OURS}, int8": "int8"}
@@ -50,7 +50,7 @@ def scatter_add(src: Tensor, index: Tensor, dim: int, dim_size: int) -> Tensor:
     return torch.zeros(shape, dtype=src.dtype).scatter_add_(dim, spread, src)
 
 
-def _import_reference(clone: Path) -> None:
+def import_reference(clone: Path) -> None:
     """Make the clone's modules importable without the compiled packages that its networks do not need to run."""
     if not (clone / "cmr/models/cmr_pg.py").is_file():
         raise ValueError(f"{clone}: no clone of the reference implementation (cmr/models/cmr_pg.py is not there)")
@@ -210,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
     try:
-        _import_reference(args.clone)
+        import_reference(args.clone)
         reports = [run(name, args.assets, args.threads, args.rounds, args.invocations) for name in REFERENCES]
     except (ValueError, OSError) as error:
         print(f"reference_networks: {error}", file=sys.stderr)

@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .machine import describe_machine
+from cmr_runtime.bench.machine import describe_machine
+
 from .registration_bars import bars
 from .registration_plot import draw
 from .registration_scenes import DISTANCES, MESHES, SILHOUETTES, Condition, Frame, make_frames, make_scenes

@@ -19,6 +19,7 @@ import numpy as np
 
 from cmr_models.hand import load_hand
 from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker, InputError
+from cmr_runtime.bench.worker import PeerError
 from cmr_runtime.errors import CmrError
 from cmr_runtime.rig import Rig
 from cmr_runtime.smoothing import Smoother, Smoothing
@@ -27,7 +28,6 @@ from . import tracking_crossing as crossing
 from .tracking_figures import FloatArray, OneEuro, jitter, lag, resting
 from .tracking_peer import Peer, follow
 from .tracking_scenes import ROOT, move, observe, topology
-from .worker import PeerError
 
 __all__ = ["clip_figures", "crossings", "main", "synthetic"]
 

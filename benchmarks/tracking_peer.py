@@ -9,7 +9,6 @@ The next frame's box is drawn around the landmarks of palm and lower finger join
 from __future__ import annotations
 
 import base64
-import json
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -19,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cmr_runtime import Camera, Roi
-
-from .peer import interpreter
-from .worker import PeerError, Worker
+from cmr_runtime.bench.peer import AGAIN, peer_python
+from cmr_runtime.bench.worker import Worker
 
 __all__ = ["Peer", "Seen", "follow"]
 
@@ -46,8 +44,7 @@ class Peer(Worker):
 
     def __init__(self, model: str, python: str | None = None) -> None:
         script = Path(__file__).with_name("peer_tracks.py")
-        command = [python or str(interpreter()), "-I", str(script), "--model", model]
-        super().__init__(command, f"MediaPipe {model}", mend="make it anew with `python -m benchmarks.peer --again`")
+        super().__init__([peer_python(python), "-I", str(script), "--model", model], f"MediaPipe {model}", mend=AGAIN)
 
     def look(self, image: Image, roi: Roi) -> Seen | None:
         """Return the landmarks in a region; None without a hand.
@@ -58,16 +55,11 @@ class Peer(Worker):
             The worker fails.
         """
         crop = roi.crop(image, SIDE)
-        try:
-            self._process.stdin.write(json.dumps({"crop": base64.b64encode(crop.tobytes()).decode()}) + "\n")
-            self._process.stdin.flush()
-        except (OSError, ValueError) as error:
-            raise PeerError(f"peer {self._name} takes no request ({error})") from error
-        answer = self._receive("landmarks")
-        if not answer["presence"] >= PRESENCE:
+        landmarks = self.ask({"crop": base64.b64encode(crop.tobytes()).decode()}, "landmarks")
+        if not self.answer["presence"] >= PRESENCE:
             return None
-        points = np.reshape(answer["landmarks"], (21, 3))[:, :2]
-        return Seen(roi.to_image(points, SIDE), np.reshape(answer["world"], (21, 3)))
+        points = np.reshape(landmarks, (21, 3))[:, :2]
+        return Seen(roi.to_image(points, SIDE), np.reshape(self.answer["world"], (21, 3)))
 
 
 def next_roi(points: FloatArray) -> Roi:

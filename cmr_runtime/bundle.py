@@ -16,10 +16,12 @@ from .files import write_whole
 from .manifest import Manifest, Precision, check_part, graph_part, kind_of, read_manifest, write_manifest
 from .topology import Topology
 
-__all__ = ["MAX_BYTES", "Bundle", "write_bundle"]
+__all__ = ["MAX_BYTES", "SHIPPED", "Bundle", "write_bundle"]
 
 #: Largest file that is read, bytes: room for two stages of ResNet-50 encoders in float32 (some 600 MB).
 MAX_BYTES = 1 << 30
+#: File of the default network by precision.
+SHIPPED = {"fp32": "hand.cmr", "int8": "hand_int8.cmr"}
 
 
 @dataclass(frozen=True)
@@ -98,21 +100,28 @@ class Bundle:
         return cls.from_bytes(data, path.name)
 
     @classmethod
-    def default(cls) -> Bundle:
-        """Open the bundle that comes with the package.
+    def default(cls, precision: str = "fp32") -> Bundle:
+        """Open the bundle that comes with the package, in one of the precisions in `SHIPPED`.
 
         Raises
         ------
         BundleError
-            This copy of the package holds none (a source tree before its first export).
+            This copy of the package holds none (a source tree before its first export), or not in this precision.
         """
-        resource = importlib.resources.files("cmr_runtime.data").joinpath("hand.cmr")
+        if precision not in SHIPPED:
+            raise BundleError(
+                f"the package comes in {' and '.join(SHIPPED)}, not in {precision!r}; "
+                "make such a bundle with `cmr-export --precision`"
+            )
+        name = SHIPPED[precision]
+        resource = importlib.resources.files("cmr_runtime.data").joinpath(name)
         if not resource.is_file():
             raise BundleError(
                 "this copy of cmr_runtime holds no default bundle; make it with "
-                "`cmr-export --ckpt MODEL.pt --out cmr_runtime/data/hand.cmr`, or name a bundle of your own"
+                f"`cmr-export --ckpt MODEL.pt --precision {precision} --out cmr_runtime/data/{name}`, "
+                "or name a bundle of your own"
             )
-        return cls.from_bytes(resource.read_bytes(), "hand.cmr")
+        return cls.from_bytes(resource.read_bytes(), name)
 
     @classmethod
     def from_bytes(cls, data: bytes, source: str) -> Bundle:

@@ -8,6 +8,7 @@ box around a palm is fitted to the boxes that our networks are trained with.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +17,8 @@ import numpy.typing as npt
 from .bundle import Bundle
 from .errors import BundleError
 from .manifest import graph_part
-from .network import check_shapes, open_session
 from .roi import Roi
+from .session import CPU, check_shapes, open_session
 
 __all__ = ["JOINTS", "Detector", "Palm", "merge"]
 
@@ -84,6 +85,8 @@ class Detector:
         With a detector.
     threads : int
         Threads inside an operator.
+    providers : sequence of str
+        Execution providers of ONNX Runtime; see `open_session`.
 
     Attributes
     ----------
@@ -96,12 +99,12 @@ class Detector:
         The bundle has no detector, or its graph does not load or has another input or output than the bundle's form.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 1, providers: Sequence[str] = CPU) -> None:
         if bundle.detector is None or bundle.detector_size is None:
             raise BundleError(f"{bundle.source} has no detector; export it with `cmr-export --detector palm.npz`")
         S = self.size = bundle.detector_size
         part = f"{graph_part('detector', bundle.detector)} of {bundle.source}"
-        self._session = open_session(bundle.detector, part, threads)
+        self._session = open_session(bundle.detector, part, threads, providers)
         check_shapes(self._session.get_inputs(), {"image": (1, 3, S, S)}, part, required=("image",))
         outputs = {"boxes": (1, None, VALUES), "scores": (1, None)}
         shapes = check_shapes(self._session.get_outputs(), outputs, part, required=tuple(outputs))

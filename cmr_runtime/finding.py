@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
 
 from .detect import Detector
+from .results import Hand
 from .roi import Roi
 from .search import SAME, Search
 from .view import View, Viewer
@@ -45,12 +48,16 @@ class Finder:
     ----------
     boxes : list of Roi
         A caller's boxes, to be looked at in the place of the next search.
+    searched_ms : float
+        Time of the last call beyond what its views tell, milliseconds; 0 if it looked at nothing. Whoever begins a
+        frame sets it to 0.
     """
 
     def __init__(self, viewer: Viewer, detector: Detector | None, min_presence: float, refine: int) -> None:
         self._viewer, self._min_presence, self._refine = viewer, min_presence, refine
         self._search = Search(min_presence, SCALE, detector)
         self.boxes: list[Roi] = []
+        self.searched_ms = 0.0
 
     def reset(self) -> None:
         """Forget the boxes and begin the next search from its start."""
@@ -69,13 +76,21 @@ class Finder:
         known : sequence of Roi or None
             In a video the hands that are followed; only a part of each frame is searched then. None: all of the image.
         """
+        start = perf_counter()
         boxes, self.boxes = self.boxes, []
-        if not boxes:
-            if self._viewer.detects:
-                return self._search(self._viewer, image, count, known or (), None if known is None else BUDGET)
-            height, width = image.shape[:2]
-            boxes = [] if known else [Roi(0.5 * (width - 1), 0.5 * (height - 1), min(width, height))]
-        return self.look(image, boxes[:count])
+        if boxes or not self._viewer.detects:
+            boxes = boxes or ([] if known else [_middle(image)])
+            views, looked = self.look(image, boxes[:count]), bool(boxes)
+        else:
+            views = self._search(self._viewer, image, count, known or (), None if known is None else BUDGET)
+            looked = not self._search.paused
+        told = sum(view.crop_ms + view.prior_ms for view in views)
+        self.searched_ms = max(1e3 * (perf_counter() - start) - told, 0.0) if looked else 0.0
+        return views
+
+    def timed(self, hand: Hand) -> Hand:
+        """Return the hand with the time of the search in its frame."""
+        return replace(hand, times=replace(hand.times, detect=self.searched_ms)) if self.searched_ms else hand
 
     def look(self, image: _Image, boxes: Sequence[Roi]) -> list[View]:
         """Return views of the boxes that show a hand, in their order."""
@@ -94,3 +109,9 @@ class Finder:
                 break
             view = self._viewer.sided(image, better, self._min_presence)
         return view
+
+
+def _middle(image: _Image) -> Roi:
+    """Return the largest square in the middle."""
+    height, width = image.shape[:2]
+    return Roi(0.5 * (width - 1), 0.5 * (height - 1), min(width, height))

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations
+from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
@@ -79,8 +80,12 @@ class Track:
         self.motion.update(hand, time)
         self.side, self.seen = hand.handedness, time
         self.sure = self.sure or hand.handedness_score >= SURE
-        shown = hand if self.smoother is None else self.smoother(hand, time)
-        return replace(shown, track_id=self.number)
+        if self.smoother is None:
+            return replace(hand, track_id=self.number)
+        start = perf_counter()
+        shown = self.smoother(hand, time)
+        times = replace(hand.times, smooth=1e3 * (perf_counter() - start))
+        return replace(shown, track_id=self.number, times=times)
 
     def distance(self, hand: Hand, time: float) -> float:
         """How little a hand is what this track expects, in extents."""

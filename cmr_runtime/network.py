@@ -3,24 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from .bundle import Bundle
-from .errors import BundleError, InputError
+from .errors import BundleError
 from .manifest import graph_part
+from .session import CPU, Form, Shapes, check_shapes, open_session
 
-__all__ = ["MeshOutput", "MeshStage", "PriorOutput", "PriorStage", "check_shapes", "open_session"]
+__all__ = ["MeshOutput", "MeshStage", "PriorOutput", "PriorStage"]
 
 _Array = npt.NDArray[np.float32]
-#: Shape of a tensor: a number is that size, None any fixed size; None for all of it is any fixed shape.
-_Form = tuple[int | None, ...] | None
-_Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +93,8 @@ class PriorStage:
         Holds the graph and the normalisation of its input.
     threads : int
         Threads inside an operator.
+    providers : sequence of str
+        Execution providers of ONNX Runtime, the preferred one first; see `open_session`.
 
     Attributes
     ----------
@@ -113,12 +112,12 @@ class PriorStage:
         bundle's form has.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 1, providers: Sequence[str] = CPU) -> None:
         S, J = bundle.input_size, bundle.topology.joints
         self._part = f"{graph_part('prior', bundle.prior)} of {bundle.source}"
-        self._session = open_session(bundle.prior, self._part, threads)
+        self._session = open_session(bundle.prior, self._part, threads, providers)
         check_shapes(self._session.get_inputs(), {"image": (1, 3, S, S)}, self._part, required=("image",))
-        optional: dict[str, _Form] = {
+        optional: dict[str, Form] = {
             "heatmaps": (1, J, None, None),
             "silhouette": (1, 1, None, None),
             "presence": (1, 1),
@@ -164,6 +163,8 @@ class MeshStage:
         The stage of whose outputs it takes some.
     threads : int
         Threads inside an operator.
+    providers : sequence of str
+        Execution providers of ONNX Runtime, the preferred one first; see `open_session`.
 
     Attributes
     ----------
@@ -176,10 +177,10 @@ class MeshStage:
         The graph does not load or fits neither the prior nor the topology.
     """
 
-    def __init__(self, bundle: Bundle, prior: PriorStage, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, prior: PriorStage, threads: int = 1, providers: Sequence[str] = CPU) -> None:
         J = bundle.topology.joints
         part = f"{graph_part('mesh', bundle.mesh)} of {bundle.source}"
-        self._session = open_session(bundle.mesh, part, threads)
+        self._session = open_session(bundle.mesh, part, threads, providers)
         inputs = self._session.get_inputs()
         if foreign := [node.name for node in inputs if node.name not in prior.shapes]:
             raise BundleError(
@@ -188,7 +189,7 @@ class MeshStage:
         self._inputs = check_shapes(inputs, prior.shapes, part)
         if not self._inputs:
             raise BundleError(f"part {part} takes nothing; it must take some of {sorted(prior.shapes)}")
-        wanted: dict[str, _Form] = {
+        wanted: dict[str, Form] = {
             "vertices": (1, len(bundle.topology.template), 3),
             "refined_heatmaps": (1, J, None, None),
             "refined_silhouette": (1, 1, None, None),
@@ -209,68 +210,7 @@ class MeshStage:
         return MeshOutput(**fields)
 
 
-def open_session(graph: bytes, part: str, threads: int) -> ort.InferenceSession:
-    """Open a graph on the CPU; `part` names it in messages.
-
-    Raises
-    ------
-    BundleError
-        The graph does not load.
-    InputError
-        `threads` is no whole number from 1 to 256.
-    """
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 256:
-        raise InputError(f"threads is {threads!r}; give a whole number from 1 to 256")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Workers spin while a stage runs and rest when it ends: one that span on would hold the core that the next stage
-    # needs. Both stages with two threads on two cores: 3.2 ms so; 4.6 ms without spinning; 3.8 ms, and 8 ms at the 95th
-    # percentile, with spinning as it comes.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime raises classes of its own that share no base but Exception.
-        raise BundleError(f"part {part} does not load in ONNX Runtime {ort.__version__}: {error}") from error
-
-
-def check_shapes(
-    nodes: Sequence[ort.NodeArg], known: Mapping[str, _Form], part: str, required: Sequence[str] = ()
-) -> _Shapes:
-    """Return shapes by name, in the order of `known`, each checked against it.
-
-    Raises
-    ------
-    BundleError
-        One is lacking, unknown, or of another shape or type than it must be.
-    """
-    found = {node.name: node for node in nodes}
-    for name in required:
-        if name not in found:
-            raise BundleError(f"part {part} lacks {name}; it has {sorted(found)}")
-    if extra := sorted(set(found) - set(known)):
-        raise BundleError(f"part {part} has {extra[0]}, which this version does not know; it knows {sorted(known)}")
-    shapes = {}
-    for name, form in known.items():
-        if name not in found:
-            continue
-        node = found[name]
-        sizes = tuple(node.shape)
-        wanted = (None,) * len(sizes) if form is None else form
-        fits = len(sizes) == len(wanted) and all(
-            isinstance(a, int) and a > 0 and b in (None, a) for a, b in zip(sizes, wanted, strict=True)
-        )
-        if not fits or node.type != "tensor(float)":
-            text = "of fixed shape" if form is None else tuple("any" if b is None else b for b in form)
-            raise BundleError(f"{name} of {part} is {node.type} {sizes}; it must be tensor(float) {text}")
-        shapes[name] = sizes
-    return shapes
-
-
-def _check_square(shapes: _Shapes, names: Sequence[str], part: str) -> None:
+def _check_square(shapes: Shapes, names: Sequence[str], part: str) -> None:
     for name in names:
         if name in shapes and shapes[name][2] != shapes[name][3]:
             raise BundleError(f"{name} of {part} has shape {shapes[name]}; it must be square")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from .network import MeshOutput, MeshStage, PriorStage
 from .registration import Registrar
 from .registration.checks import MIN_JOINTS, MIN_SCORE
 from .results import Hand, StageTimes
+from .session import CPU
 from .silhouette import contour, cut
 from .view import View, Viewer
 
@@ -56,6 +58,8 @@ class Pipeline:
         Known length of the hand, metres; see `Registrar`.
     side : {"left", "right"} or None
         Of every hand, if the caller knows it; see `Viewer`.
+    providers : sequence of str
+        Execution providers of ONNX Runtime; see `open_session`.
 
     Attributes
     ----------
@@ -79,16 +83,17 @@ class Pipeline:
         solver: str,
         hand_length: float | None = None,
         side: Literal["left", "right"] | None = None,
+        providers: Sequence[str] = CPU,
     ) -> None:
         if bundle.topology.joint_regressor is None:
             raise BundleError(
                 f"{bundle.source} lacks the joint_regressor of its topology, so its mesh has no joints and cannot be "
                 "placed in the image; export it with the regressor, which the maker of its body model gives out"
             )
-        prior = PriorStage(bundle, threads)
+        prior = PriorStage(bundle, threads, providers)
         self.viewer = Viewer(prior, side)
         self._bundle, self._size, self._side = bundle, prior.size, side
-        self._mesh = MeshStage(bundle, prior, threads)
+        self._mesh = MeshStage(bundle, prior, threads, providers)
         if not {"heatmaps", "keypoints"} & set(prior.shapes) and "refined_heatmaps" not in self._mesh.shapes:
             raise BundleError(
                 f"{bundle.source} gives no 2D pose (heatmaps or keypoints of its prior stage, refined_heatmaps of its "

@@ -20,17 +20,55 @@ from time import perf_counter
 import numpy as np
 import onnxruntime as ort
 
-from .bundle import Bundle
+from .bundle import SHIPPED, Bundle
 from .errors import InputError
 from .files import write_whole
 from .network import MeshStage, PriorStage
 
-__all__ = ["cache_folder", "fastest"]
+__all__ = ["CHOICES", "cache_folder", "fastest", "open_bundle"]
+
+#: What may be asked for of the bundles that come with the package.
+CHOICES = (*SHIPPED, "auto")
 
 #: Runs of each bundle, in turns so that a processor that warms up slows all alike; the first ones are not counted.
 _RUNS, _WARM_UP = 15, 3
 #: Entries that the cache keeps, newest last.
 _ENTRIES = 64
+
+
+def open_bundle(
+    bundle: Bundle | str | os.PathLike[str] | None, precision: str | None = None, threads: int = 1
+) -> Bundle:
+    """Open a caller's bundle, or one of those that come with the package.
+
+    Parameters
+    ----------
+    bundle : Bundle, path or None
+        None is a bundle of the package.
+    precision : {"fp32", "int8", "auto"} or None
+        Which of these; None is "fp32". "auto" is the faster one on this machine, by a measurement that is made once.
+    threads : int
+        Threads inside a stage, for that measurement.
+
+    Raises
+    ------
+    InputError
+        Another precision, or one for a bundle of the caller's own, which has its own.
+    BundleError
+        The bundle is absent or damaged.
+    """
+    if precision is not None and (precision not in CHOICES or bundle is not None):
+        raise InputError(
+            f"precision is {precision!r}; give one of {', '.join(CHOICES)}, and only without a bundle of your own, "
+            "which has the precision in which it was exported"
+        )
+    if isinstance(bundle, Bundle):
+        return bundle
+    if bundle is not None:
+        return Bundle.open(bundle)
+    if precision == "auto":
+        return fastest([Bundle.default(each) for each in SHIPPED], threads)
+    return Bundle.default(precision or "fp32")
 
 
 def fastest(bundles: Sequence[Bundle], threads: int = 1, cache: Path | None = None) -> Bundle:
@@ -105,7 +143,7 @@ def _measure(bundles: Sequence[Bundle], threads: int) -> int:
 
 
 def _key(bundles: Sequence[Bundle], threads: int) -> str:
-    """What the choice depends on: the graphs, the runtime, the machine, the threads."""
+    """Return what the choice depends on: the graphs, the runtime, the machine, the threads."""
     digest = hashlib.sha256()
     for bundle in bundles:
         for graph in (bundle.prior, bundle.mesh):

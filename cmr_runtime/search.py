@@ -82,6 +82,11 @@ class Search:
         Says where palms are; None has windows of several sizes looked at by the prior stage.
     every : int
         In a video in which hands are known, the detector looks for more in one of so many calls.
+
+    Attributes
+    ----------
+    paused : bool
+        Whether the last call was one of those in which the detector does not look.
     """
 
     def __init__(self, min_presence: float, scale: float, detector: Detector | None = None, every: int = 5) -> None:
@@ -96,6 +101,7 @@ class Search:
     def reset(self) -> None:
         """Begin the next search of a video with the largest window or the first tile again."""
         self._next = self._calls = 0
+        self.paused = False
 
     def __call__(
         self,
@@ -135,7 +141,8 @@ class Search:
             found.extend(self._by_windows(viewer, image, self._turn(budget)))
             return found.views
         self._calls += 1
-        if budget is not None and known and self._calls % self._every:
+        self.paused = budget is not None and bool(known) and self._calls % self._every != 0
+        if self.paused:
             return []
         whole = Roi(0.5 * (width - 1), 0.5 * (height - 1), max(width, height))
         found.extend(self._by_palms(self._detector, viewer, image, [whole]))

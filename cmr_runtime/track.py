@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Literal, cast
 
@@ -25,8 +26,10 @@ from .image_io import decode_image, read_bytes
 from .mesh_io import MESH_FORMATS
 from .options import CameraOption, parse_box
 from .outputs import Outputs
+from .precision import CHOICES, open_bundle
 from .progress import Progress
-from .results import Hand
+from .results import Hand, StageTimes
+from .session import CPU
 from .sources import Source, Video, expand, is_still, quiet
 from .tracker import HandMeshTracker
 from .view3d import HandView
@@ -34,7 +37,7 @@ from .view3d import HandView
 __all__ = ["main"]
 
 _Image = npt.NDArray[np.uint8]
-_STAGES = ("crop", "prior", "mesh", "decode", "registration")
+_STAGES = tuple(stage.name for stage in fields(StageTimes))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +73,7 @@ class _Command:
         sources, several = self._sources()
         if not sources:
             return 2  # each was named already
-        bundle = Bundle.default() if options.model is None else Bundle.open(options.model)
+        bundle = open_bundle(options.model, options.precision, options.threads)
         stopped = False
         with contextlib.ExitStack() as kept:
             if options.view:
@@ -126,7 +129,9 @@ class _Command:
 
     def _tracker(self, bundle: Bundle, mode: Literal["image", "video"]) -> HandMeshTracker:
         options = self._options
-        return HandMeshTracker(bundle, mode, options.num_hands, threads=options.threads, side=options.side)
+        return HandMeshTracker(
+            bundle, mode, options.num_hands, threads=options.threads, side=options.side, providers=options.provider
+        )
 
     def _image(self, tracker: HandMeshTracker, path: Path, out: Outputs) -> None:
         data = read_bytes(path)
@@ -187,7 +192,7 @@ class _Command:
         names = (*_STAGES, "hand, all stages", "frame, with search")
         print(f"{'stage':<20}{'median ms':>12}{'p95 ms':>12}{'count':>8}")
         for name, times in zip(names, [*zip(*self._times, strict=True)] or [()] * (len(_STAGES) + 1), strict=False):
-            _row(name, times)
+            _row(name, [time for time in times if time])  # some stages do not run for every hand
         _row(names[-1], self._frame_ms)
         if count := self._cameras["exif"]:
             print(
@@ -242,6 +247,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--npz", action="store_true", help="hands.npz, too: arrays, frames by hands")
     parser.add_argument("--view", action="store_true", help="show the hands in 3D in the browser")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads inside a stage (default 1)")
+    parser.add_argument("--precision", choices=CHOICES, help="of the package's bundle (default fp32; auto: the faster)")
+    parser.add_argument("--provider", nargs="+", default=CPU, metavar="P", help="of ONNX Runtime, the preferred first")
     return parser
 
 

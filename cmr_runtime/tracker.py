@@ -36,10 +36,12 @@ from .finding import Finder
 from .following import Follower
 from .live import Worker
 from .pipeline import Pipeline
+from .precision import open_bundle
 from .registration.scale import LENGTH_SPREAD
 from .results import Hand
 from .rig import Rig
 from .search import CLEAR
+from .session import CPU
 from .smoothing import Smoother, Smoothing
 
 __all__ = ["HandMeshTracker"]
@@ -82,6 +84,16 @@ class HandMeshTracker:
     side : {"left", "right"} or None
         Of every hand, where it is known: the network is then not asked, which saves looks. None leaves it to the
         network; one that does not tell takes every hand for a right one.
+    smoothing : bool or Smoothing
+        Whether, or how much, the hands of a video are smoothed.
+    joints_only : bool
+        Give no vertices and faces, and do not smooth them.
+    on_result : callable or None
+        In mode live: called with the hands, the timestamp and the image of each frame that was looked at.
+    precision : {"fp32", "int8", "auto"} or None
+        Of the bundle that comes with the package; None is "fp32". "auto" is the faster one here, measured once.
+    providers : sequence of str
+        Execution providers of ONNX Runtime, the preferred one first; the CPU does what none of them takes.
 
     Raises
     ------
@@ -112,6 +124,8 @@ class HandMeshTracker:
         smoothing: bool | Smoothing = True,
         joints_only: bool = False,
         on_result: _OnResult | None = None,
+        precision: Literal["fp32", "int8", "auto"] | None = None,
+        providers: Sequence[str] = CPU,
     ) -> None:
         check_choice("mode", mode, ("image", "video", "live"))
         check_choice("side", side, ("left", "right", None))
@@ -123,13 +137,12 @@ class HandMeshTracker:
         settings = check_smoothing(smoothing)
         least = None if min_presence is None else check_probability("min_presence", min_presence)
         threads = check_whole("threads", threads, 1, 1024)
-        if not isinstance(bundle, Bundle):
-            bundle = Bundle.default() if bundle is None else Bundle.open(bundle)
+        bundle = open_bundle(bundle, precision, threads)
         self.bundle, self.mode = bundle, mode
-        stages = Pipeline(bundle, threads, hand_scale, solver, hand_length, side)
+        stages = Pipeline(bundle, threads, hand_scale, solver, hand_length, side, providers)
         self._pipeline: Pipeline | None = stages
         min_presence = (0.5 if stages.viewer.detects else CLEAR) if least is None else least
-        detector = None if bundle.detector is None else Detector(bundle, threads)
+        detector = None if bundle.detector is None else Detector(bundle, threads, providers)
         self._finder = Finder(stages.viewer, detector, min_presence, refine)
         rig = None if mode == "image" else Rig(bundle.topology, bundle.root_joint)
         spread = hand_scale[1] / hand_scale[0] if hand_length is None else LENGTH_SPREAD
@@ -195,8 +208,17 @@ class HandMeshTracker:
             seconds = self._clock(timestamp)
             if boxes is None:
                 return self._follow(image, camera, metric, seconds)
+        self._finder.searched_ms = 0.0
         views = self._finder(image, self._num_hands) if boxes is None else self._finder.look(image, boxes)
         return [self._shown(stages.hand(image, view, camera, metric)) for view in views]
+
+    @property
+    def detect_ms(self) -> float:
+        """Time of the search for hands in the last frame, milliseconds, as in `StageTimes`; 0 if none ran.
+
+        It is also told of a frame in which the search found nothing.
+        """
+        return self._finder.searched_ms
 
     def submit(self, rgb: npt.NDArray[np.uint8], camera: Camera | None = None, timestamp: float | None = None) -> None:
         """Hand a frame over in mode live; it returns at once.
@@ -294,7 +316,9 @@ class HandMeshTracker:
         return nullcontext() if self._worker is None else self._worker.still()
 
     def _follow(self, image: _Image, camera: Camera, metric: bool, seconds: float) -> list[Hand]:
+        self._finder.searched_ms = 0.0
         return [self._shown(hand) for hand in self._follower(image, camera, metric, seconds)]
 
     def _shown(self, hand: Hand) -> Hand:
+        hand = self._finder.timed(hand)
         return replace(hand, vertices=hand.vertices[:0], faces=hand.faces[:0]) if self._joints_only else hand

@@ -8,37 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from disc_bundle import S, make_mesh, make_prior, make_topology
+from fake_worker import fake_worker
 
-from benchmarks import networks, peer
-from benchmarks.machine import describe_machine, processor_name
+from benchmarks import networks
 from benchmarks.peer_landmarks import serve
-from benchmarks.worker import PeerError, Worker
 from cmr_runtime import write_bundle
-
-FAKE = """
-import json, os, sys, time
-mode = sys.argv[1]
-print("a warning of a library", file=sys.stderr, flush=True)
-if mode == "no import":
-    print(json.dumps({"error": "ModuleNotFoundError: No module named 'ai_edge_litert'"}), flush=True)
-    sys.exit(1)
-if mode == "garbage":
-    print("INFO: hello", flush=True)
-print(json.dumps({"ready": True, "versions": {"fake": "1.0"}}), flush=True)
-for line in sys.stdin:
-    count = json.loads(line)["run"]
-    if mode == "dies":
-        print("segmentation of something", file=sys.stderr, flush=True)
-        os._exit(3)
-    if mode == "silent":
-        time.sleep(60)
-    answers = {"short": [1.0], "nan": [float("nan")] * count, "text": "soon", "negative": [-1.0] * count}
-    print(json.dumps({"ms": answers.get(mode, [2.0] * count)}), flush=True)
-"""
-
-
-def _fake(mode: str, timeout: float = 20.0) -> Worker:
-    return Worker([sys.executable, "-I", "-c", FAKE, mode], "fake", mend="mend it", timeout=timeout)
+from cmr_runtime.bench import peer
+from cmr_runtime.bench.machine import describe_machine
+from cmr_runtime.bench.worker import PeerError
 
 
 @pytest.fixture(scope="module")
@@ -50,52 +27,6 @@ def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name="disc", licence="Apache-2.0", provenance={}, input_size=S, mean=[0.0] * 3, std=[1.0] * 3,
     )  # fmt: skip
     return path
-
-
-def test_worker_answers_until_it_is_closed() -> None:
-    with _fake("good") as worker:
-        assert worker.versions == {"fake": "1.0"}
-        assert worker.run(3) == [2.0, 2.0, 2.0]
-        assert len(worker.run(5)) == 5
-    assert worker._process.returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("mode", "words"),
-    [
-        ("dies", r"peer fake .*; its last words: .*segmentation of something; mend it"),
-        ("short", r"asked for 4 times in ms and answered \[1\.0\]"),
-        ("nan", "asked for 4 times"),
-        ("negative", "asked for 4 times"),
-        ("text", "answered soon"),
-    ],
-)
-def test_worker_that_fails_is_named_with_its_mend(mode: str, words: str) -> None:
-    with _fake(mode) as worker, pytest.raises(PeerError, match=words):
-        worker.run(4)
-
-
-def test_worker_that_is_silent_is_given_up() -> None:
-    with _fake("silent") as worker:
-        worker._timeout = 0.2
-        with pytest.raises(PeerError, match=r"gave no answer in 0\.2 s"):
-            worker.run(4)
-        with pytest.raises(PeerError):
-            worker.run(4)
-
-
-@pytest.mark.parametrize(
-    ("mode", "words"),
-    [("no import", "says: ModuleNotFoundError.*mend it"), ("garbage", "answered 'INFO: hello', without 'ready'")],
-)
-def test_worker_that_does_not_greet(mode: str, words: str) -> None:
-    with pytest.raises(PeerError, match=words):
-        _fake(mode)
-
-
-def test_worker_whose_program_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(PeerError, match=r"does not start.*mend it"):
-        Worker([str(tmp_path / "python")], "fake", mend="mend it")
 
 
 def test_landmark_worker_serves_json_lines() -> None:
@@ -143,8 +74,8 @@ def test_ratio_is_taken_within_a_round() -> None:
 
 @pytest.fixture
 def fake_peer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "interpreter", lambda: Path(sys.executable))
-    monkeypatch.setattr(networks, "landmark_worker", lambda model, threads: _fake("good"))
+    monkeypatch.setattr(networks, "peer_python", lambda named: sys.executable)
+    monkeypatch.setattr(networks, "landmark_worker", lambda python, model, threads: fake_worker("good"))
     monkeypatch.setattr(networks, "PAUSE", 0.0)
 
 
@@ -175,32 +106,9 @@ def test_command_prints_a_table(bundle_path: Path, capsys: pytest.CaptureFixture
 def test_command_names_the_mend_when_the_peer_is_absent(
     bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(networks, "interpreter", lambda: peer.interpreter(tmp_path))
+    monkeypatch.setattr(peer, "LOCATION", tmp_path)
     assert networks.main(["--model", str(bundle_path)]) == 2
-    assert "python -m benchmarks.peer" in capsys.readouterr().err
-
-
-def test_stale_or_damaged_environment_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "peer.json").write_text('["mediapipe==0.9.0"]')
-    with pytest.raises(PeerError, match=r"mediapipe==0\.9\.0.*--again"):
-        peer.interpreter(tmp_path)
-    (tmp_path / "peer.json").write_text(json.dumps([*peer.REQUIREMENTS, *peer.FILES_ONLY]))
-    with pytest.raises(PeerError, match="lost its Python"):
-        peer.interpreter(tmp_path)
-
-
-def test_environment_replaces_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("the only copy")
-    with pytest.raises(PeerError, match="move it away"):
-        peer.create(location=tmp_path)
-    with pytest.raises(PeerError, match="--python"):
-        peer.create(str(tmp_path / "nothing"), tmp_path / "new")
-
-
-def test_processor_name_on_x86_and_arm() -> None:
-    assert processor_name("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n") == "Some CPU @ 2 GHz"
-    assert processor_name("processor\t: 0\nFeatures\t: fp\n\nModel\t\t: A board Rev 1\n") == "A board Rev 1"
-    assert processor_name("")
+    assert "python -m cmr_runtime.bench.peer" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -154,3 +154,15 @@ def test_no_graph_and_bad_threads(bundle: Bundle) -> None:
     for threads in (0, True, 1.5, 1000):
         with pytest.raises(InputError, match="threads"):
             PriorStage(bundle, threads)  # type: ignore[arg-type]
+
+
+def test_providers_of_this_build_run_and_others_are_named(bundle: Bundle) -> None:
+    available = onnxruntime.get_available_providers()
+    crop = np.random.default_rng(0).integers(0, 255, (S, S, 3), np.uint8)
+    expected = PriorStage(bundle)(crop).heatmaps
+    # Whatever a provider leaves out, the CPU does.
+    found = PriorStage(bundle, providers=[name for name in available if name.startswith("CPU")] * 2)(crop).heatmaps
+    np.testing.assert_array_equal(found, expected)
+    for odd in (["TPUExecutionProvider"], "CPUExecutionProvider", [7]):
+        with pytest.raises(InputError, match=r"providers is .*which this build of ONNX Runtime has"):
+            PriorStage(bundle, providers=odd)

@@ -48,6 +48,7 @@ def test_record_is_plain_json(hand: Hand) -> None:
 
 def test_times_add_up() -> None:
     assert StageTimes(1, 2, 3, 4, 5).total == 15
+    assert StageTimes(1, 2, 3, 4, 5, detect=6, smooth=7).total == 28
 
 
 def test_drawing_and_mesh_file(hand: Hand, tmp_path: Path) -> None:

@@ -108,7 +108,10 @@ def test_overlap() -> None:
     assert a.overlap(Roi(30, 10, 10)) == 0.0
 
 
-@pytest.mark.parametrize("box", [(0, 0, 0, 5), (5, 5, 1, 9), (0, 0, math.nan, 4), (1, 2, 3), "abcd", None, [[0], 1, 2, 3], np.array([0, 0, 4j, 4])])
+@pytest.mark.parametrize(
+    "box",
+    [(0, 0, 0, 5), (5, 5, 1, 9), (0, 0, math.nan, 4), (1, 2, 3), "abcd", None, [[0], 1, 2, 3], np.array([0, 0, 4j, 4])],
+)
 def test_bad_boxes(box: object) -> None:
     with pytest.raises(InputError, match="box"):
         Roi.from_box(box)

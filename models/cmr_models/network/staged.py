@@ -14,7 +14,7 @@ from .device_spiral import DeviceSpiral
 from .handnet import HandNet, load_checkpoint
 from .mesh import UNIT
 
-__all__ = ["ARCHITECTURE", "MeshStage", "PriorStage", "load_staged"]
+__all__ = ["ARCHITECTURE", "DeviceMeshStage", "MeshStage", "PriorStage", "load_staged"]
 
 #: Name of the default network in bundles.
 ARCHITECTURE = "handnet"
@@ -51,10 +51,22 @@ class MeshStage(Stage):
     def __init__(self, net: HandNet) -> None:
         super().__init__()
         self.mesh = net.mesh
+
+    def forward(self, features: Tensor, heatmaps: Tensor, silhouette: Tensor) -> tuple[Tensor, ...]:
+        """Return the tensors of ``outputs`` from those of ``inputs``."""
+        out = self.mesh(features, heatmaps, silhouette)
+        return out.levels[0], out.heatmaps.sigmoid(), out.silhouette.sigmoid()
+
+
+class DeviceMeshStage(MeshStage):
+    """The same function in fewer operators, for one hand and weights that stay as they are."""
+
+    def __init__(self, net: HandNet) -> None:
+        super().__init__(net)
         self.spiral = DeviceSpiral(net.mesh.spiral, net.mesh.lift)
 
     def forward(self, features: Tensor, heatmaps: Tensor, silhouette: Tensor) -> tuple[Tensor, ...]:
-        """Return the tensors of ``outputs`` from those of ``inputs``, each of one hand."""
+        """Return the tensors of ``outputs`` from those of ``inputs``."""
         tokens, pose, outline = self.mesh.encode(features, heatmaps, silhouette)
         vertices = self.spiral(tokens[0])
         vertices = UNIT * (vertices - self.mesh.root[0] @ vertices)
@@ -74,7 +86,7 @@ def load_staged(path: Path) -> StagedNetwork:
     return StagedNetwork(
         architecture=ARCHITECTURE,
         prior=PriorStage(net).eval(),
-        mesh=MeshStage(net).eval(),
+        mesh=DeviceMeshStage(net).eval(),
         size=net.config.size,
         mean=net.config.mean,
         std=net.config.std,

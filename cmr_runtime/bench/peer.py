@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The peer's environment, apart from ours, so that our dependencies stay clean.
+"""MediaPipe's environment, apart from ours, so that our dependencies stay clean.
 
-``python -m benchmarks.peer`` makes ``.peers/mediapipe`` in the checkout: MediaPipe's package for its networks, and a
-TFLite runtime with the XNNPACK delegate to run them.
+``python -m cmr_runtime.bench.peer`` makes it, in the user's cache folder: MediaPipe with what MediaPipe Hands needs,
+and a TFLite runtime with the XNNPACK delegate, for its networks alone.
 """
 
 from __future__ import annotations
@@ -15,55 +15,78 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .worker import PeerError, Worker
+from ..precision import cache_folder
+from .worker import PeerError
 
-__all__ = ["FILES_ONLY", "LOCATION", "REQUIREMENTS", "create", "interpreter", "landmark_worker"]
+__all__ = ["AGAIN", "FILES_ONLY", "LOCATION", "REQUIREMENTS", "create", "interpreter", "peer_python"]
 
 #: Where the environment lies.
-LOCATION = Path(__file__).resolve().parents[1] / ".peers" / "mediapipe"
+LOCATION = cache_folder() / "mediapipe"
 
-#: Installed with what it depends on.
-REQUIREMENTS = ("ai-edge-litert==2.3.0",)
+#: Installed with what they depend on.
+REQUIREMENTS = (
+    "ai-edge-litert==2.3.0",
+    "absl-py",
+    "attrs",
+    "flatbuffers",
+    "matplotlib",
+    "numpy",
+    "opencv-contrib-python-headless",
+    "protobuf>=4.25.3,<5",
+)
 
-#: Installed alone: only its network files are used, and what it depends on comes to 900 MB more.
+#: Installed alone: what else it names is for other tasks, and comes to 400 MB more.
 FILES_ONLY = ("mediapipe==0.10.14",)
 
-_MEND = "make the peer's environment with `python -m benchmarks.peer`"
-_AGAIN = "make it anew with `python -m benchmarks.peer --again`"
+_MAKE = "python -m cmr_runtime.bench.peer"
+_MEND = f"make the peer's environment with `{_MAKE}`, or name an interpreter of your own with --peer-python"
+#: What to do about an environment that fails.
+AGAIN = f"if its environment is broken, make it anew with `{_MAKE} --again`"
 
 
-def interpreter(location: Path = LOCATION) -> Path:
+def peer_python(named: str | None) -> str:
+    """Interpreter for the peer: the one that is named, else that of the environment; see `interpreter`."""
+    return str(interpreter()) if named is None else named
+
+
+def interpreter(location: Path | None = None) -> Path:
     """Python of the peer's environment.
+
+    Parameters
+    ----------
+    location : Path or None
+        Its folder; None is `LOCATION`.
 
     Raises
     ------
     PeerError
         There is none, or it was left half made, or it holds other versions than this benchmark names.
     """
+    location = LOCATION if location is None else location
     try:
         found = json.loads(_marker(location).read_text("utf-8"))
     except FileNotFoundError:
         raise PeerError(f"no complete peer environment at {location}; {_MEND}") from None
     except (OSError, ValueError) as error:
-        raise PeerError(f"the peer environment at {location} cannot be read ({error}); {_AGAIN}") from error
+        raise PeerError(f"the peer environment at {location} cannot be read ({error}); {AGAIN}") from error
     wanted = _pins()
     if found != wanted:
-        raise PeerError(f"the peer environment at {location} holds {found}, not {wanted}; {_AGAIN}")
+        raise PeerError(f"the peer environment at {location} holds {found}, not {wanted}; {AGAIN}")
     python = _python(location)
     if not python.exists():
-        raise PeerError(f"the peer environment at {location} has lost its Python; {_AGAIN}")
+        raise PeerError(f"the peer environment at {location} has lost its Python; {AGAIN}")
     return python
 
 
-def create(python: str = sys.executable, location: Path = LOCATION) -> Path:
+def create(python: str = sys.executable, location: Path | None = None) -> Path:
     """Make the environment anew; pip's own output goes to the terminal.
 
     Parameters
     ----------
     python : str
         Interpreter to build on: one for which MediaPipe 0.10.14 has a wheel.
-    location : Path
-        Folder; an environment there is replaced, anything else is left alone.
+    location : Path or None
+        Folder; None is `LOCATION`. An environment there is replaced, anything else is left alone.
 
     Returns
     -------
@@ -75,6 +98,7 @@ def create(python: str = sys.executable, location: Path = LOCATION) -> Path:
     PeerError
         The folder holds something else, or a step fails.
     """
+    location = LOCATION if location is None else location
     if location.exists() and not (location / "pyvenv.cfg").is_file() and any(location.iterdir()):
         raise PeerError(f"{location} holds something that is no environment; move it away, then {_MEND}")
     pip = [str(_python(location)), "-m", "pip", "install", "--disable-pip-version-check"]
@@ -89,17 +113,10 @@ def create(python: str = sys.executable, location: Path = LOCATION) -> Path:
         except (OSError, subprocess.CalledProcessError) as error:
             raise PeerError(
                 f"`{' '.join(step)}` failed ({error}); it needs a package index and Python 3.10 to 3.12: "
-                f"name such an interpreter with `python -m benchmarks.peer --python PATH`"
+                f"name such an interpreter with `{_MAKE} --python PATH`"
             ) from error
     _marker(location).write_text(json.dumps(_pins()), "utf-8")
     return interpreter(location)
-
-
-def landmark_worker(model: str, threads: int) -> Worker:
-    """Worker with MediaPipe's hand landmark network, `model` being ``full`` or ``lite``."""
-    script = Path(__file__).with_name("peer_landmarks.py")
-    command = [str(interpreter()), "-I", str(script), "--model", model, "--threads", str(threads)]
-    return Worker(command, f"MediaPipe landmarks {model}", mend=f"if its environment is broken, {_AGAIN}")
 
 
 def _pins() -> list[str]:
@@ -117,7 +134,7 @@ def _python(location: Path) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the environment where there is none."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.peer", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=_MAKE, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--python", default=sys.executable, help="interpreter to build on, 3.10 to 3.12")
     parser.add_argument("--again", action="store_true", help="replace an environment that is there")
     args = parser.parse_args(argv)

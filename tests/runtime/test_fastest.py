@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from cmr_runtime import Bundle, InputError, write_bundle
-from cmr_runtime.precision import cache_folder, fastest
+from cmr_runtime import Bundle, BundleError, HandMeshTracker, InputError, write_bundle
+from cmr_runtime.precision import cache_folder, fastest, open_bundle
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +79,25 @@ def test_the_cache_can_be_put_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert cache_folder() == tmp_path
     monkeypatch.delenv("CMR_CACHE")
     assert "cmr-runtime" in str(cache_folder())
+
+
+def test_the_bundles_of_the_package_are_one_network_in_several_precisions(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CMR_CACHE", str(tmp_path))
+    made = {precision: open_bundle(None, precision) for precision in ("fp32", "int8", "auto", None)}
+    assert made["fp32"].precision == made[None].precision == "fp32"
+    assert made["int8"].precision == "int8"
+    assert made["int8"].provenance["checkpoint_sha256"] == made["fp32"].provenance["checkpoint_sha256"]
+    assert made["auto"].precision in ("fp32", "int8")
+    assert (tmp_path / "precision.json").is_file()
+    with pytest.raises(BundleError, match="comes in fp32 and int8"):
+        Bundle.default("fp16")
+
+
+def test_a_precision_is_for_the_bundles_of_the_package_alone(bundle: Bundle, bundle_path: Path) -> None:
+    assert open_bundle(bundle) is bundle
+    assert open_bundle(bundle_path).name == bundle.name
+    for given, precision in ((bundle, "fp32"), (bundle_path, "auto"), (None, "fp16"), (None, "fast")):
+        with pytest.raises(InputError, match="give one of fp32, int8, auto, and only without a bundle of your own"):
+            HandMeshTracker(given, precision=precision)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a graph has to do: its operators in a few groups, and the multiply-adds of each group.
+
+The counting is the exporter's (`cmr_export.report.measure`), which is asked about the nodes of one group at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx
+from onnx import shape_inference
+
+from cmr_export.report import measure
+from cmr_runtime.errors import CmrError
+from cmr_runtime.manifest import graph_part
+
+__all__ = ["DEPTHWISE", "GROUPS", "POINTWISE", "group_of", "multiply_adds", "weight_index"]
+
+POINTWISE, DEPTHWISE, OTHER = "convolution 1×1", "depthwise convolution", "other convolution"
+PRODUCT, GATHER, LAYOUT, REST = "matrix product", "gather and weighted sum", "layout", "the rest"
+
+#: In the order of the tables.
+GROUPS = (POINTWISE, DEPTHWISE, OTHER, PRODUCT, GATHER, LAYOUT, REST)
+
+#: Operators by group; convolutions are told apart by their weights. What is named nowhere is the rest: element-wise
+#: functions, pooling, enlarging. A convolution of the optimised graph may hold an addition and an activation too.
+_OPERATORS = {
+    PRODUCT: {"Gemm", "MatMul", "FusedGemm", "FusedMatMul", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat"},
+    GATHER: {"Gather", "GatherElements", "GatherND", "Mul", "ReduceMean", "ReduceSum"},
+    LAYOUT: {
+        "Cast", "Concat", "DepthToSpace", "DequantizeLinear", "Expand", "Flatten", "Pad", "QuantizeLinear",
+        "ReorderInput", "ReorderOutput", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Transpose",
+        "Unsqueeze",
+    },
+}  # fmt: skip
+_GROUP_OF = {operator: group for group, operators in _OPERATORS.items() for operator in operators}
+
+#: Place of the weights among the inputs, by kind of convolution.
+_WEIGHTS = {"Conv": 1, "FusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
+
+
+def weight_index(operator: str) -> int | None:
+    """Place of a convolution's weights among its inputs; None of any other operator."""
+    return _WEIGHTS.get(operator)
+
+
+def group_of(operator: str, inputs: Sequence[Sequence[int]]) -> str:
+    """Group of an operator.
+
+    Parameters
+    ----------
+    operator : str
+        Its type, of ONNX or of ONNX Runtime.
+    inputs : sequence of shapes
+        Of its inputs; only those of convolutions are looked at.
+    """
+    place = weight_index(operator)
+    if place is None:
+        return _GROUP_OF.get(operator, REST)
+    channels, weights = inputs[0][1], inputs[place]
+    if weights[1] == 1 and channels > 1:
+        return DEPTHWISE
+    return POINTWISE if set(weights[2:]) == {1} else OTHER
+
+
+def multiply_adds(graph: bytes, part: str) -> dict[str, int]:
+    """Multiply-adds of a graph by group; `part` names it in messages.
+
+    Raises
+    ------
+    CmrError
+        The graph is in ORT format, whose operators are not told, or its shapes are not fixed.
+    """
+    if graph_part(part, graph).endswith(".ort"):
+        raise CmrError(f"part {part} is in ORT format, whose operators are not told; take the bundle in ONNX format")
+    model = shape_inference.infer_shapes(onnx.load_from_string(graph))
+    shapes = _shapes(model.graph)
+    nodes: dict[str, list[onnx.NodeProto]] = {group: [] for group in GROUPS}
+    for node in model.graph.node:
+        nodes[group_of(node.op_type, [shapes.get(name, ()) for name in node.input])].append(node)
+    return {group: measure(_only(model, nodes[group])).multiply_adds or 0 for group in GROUPS}
+
+
+def _only(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> bytes:
+    """Copy the model with these nodes alone; the shapes of all its values stay known."""
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    del part.graph.node[:]
+    part.graph.node.extend(nodes)
+    return part.SerializeToString()
+
+
+def _shapes(graph: onnx.GraphProto) -> Mapping[str, tuple[int, ...]]:
+    values = [*graph.input, *graph.value_info, *graph.output]
+    known = {value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim) for value in values}
+    return known | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
