@@ -64,7 +64,7 @@ def test_the_default_network_costs_what_its_exported_graphs_cost():
     assert size == Bundle.default().input_size
     for name, found in stages.items():
         # The export writes some sparse products of the mesh stage as dense ones.
-        more = 1.12 if name == "mesh" else 1.0
+        more = 1.15 if name == "mesh" else 1.0
         assert 0.97 * found.multiply_adds < exported[name].multiply_adds < 1.03 * more * found.multiply_adds, name
         assert found.parameters == pytest.approx(exported[name].parameters, rel=0.03), name
 
