@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a graph has to do: its operators in a few groups, and the multiply-adds of each group.
 
-The counting is the exporter's (`cmr_export.report.measure`), which is asked about the nodes of one group at a time.
+The counting is the exporter's (`cmr_export.cost`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import onnx
-from onnx import shape_inference
-
-from cmr_export.report import measure
+from cmr_export.cost import node_costs
 from cmr_runtime.errors import CmrError
 from cmr_runtime.manifest import graph_part
 
@@ -74,24 +71,7 @@ def multiply_adds(graph: bytes, part: str) -> dict[str, int]:
     """
     if graph_part(part, graph).endswith(".ort"):
         raise CmrError(f"part {part} is in ORT format, whose operators are not told; take the bundle in ONNX format")
-    model = shape_inference.infer_shapes(onnx.load_from_string(graph))
-    shapes = _shapes(model.graph)
-    nodes: dict[str, list[onnx.NodeProto]] = {group: [] for group in GROUPS}
-    for node in model.graph.node:
-        nodes[group_of(node.op_type, [shapes.get(name, ()) for name in node.input])].append(node)
-    return {group: measure(_only(model, nodes[group])).multiply_adds or 0 for group in GROUPS}
-
-
-def _only(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> bytes:
-    """Copy the model with these nodes alone; the shapes of all its values stay known."""
-    part = onnx.ModelProto()
-    part.CopyFrom(model)
-    del part.graph.node[:]
-    part.graph.node.extend(nodes)
-    return part.SerializeToString()
-
-
-def _shapes(graph: onnx.GraphProto) -> Mapping[str, tuple[int, ...]]:
-    values = [*graph.input, *graph.value_info, *graph.output]
-    known = {value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim) for value in values}
-    return known | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    counts = dict.fromkeys(GROUPS, 0)
+    for node in node_costs(graph):
+        counts[group_of(node.operator, node.inputs)] += node.multiply_adds
+    return counts

@@ -16,6 +16,7 @@ from cmr_runtime.topology import Topology
 
 from .calibration import blobs, calibration_images, normalise, rendered_hands
 from .checkpoint import load
+from .cost import StageCost, measure
 from .detector import PROVENANCE, detector_graph, detector_parity, load_detector, with_notice
 from .graphs import open_graph, trace
 from .half import to_half
@@ -23,7 +24,6 @@ from .mobile import mobile_findings
 from .ort_format import to_ort
 from .parity import LIMITS, Difference, check, parity
 from .quantise import to_int8
-from .report import StageCost, measure
 
 __all__ = ["FORMATS", "NO_LICENCE", "NO_LICENCE_TEXT", "Exported", "export"]
 

@@ -8,79 +8,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import prod
-from typing import TYPE_CHECKING
 
-import onnx
 from google.protobuf.message import DecodeError
-from onnx import TensorProto, shape_inference
 
 from cmr_runtime.bundle import Bundle
 from cmr_runtime.errors import CmrError
 from cmr_runtime.manifest import graph_part
 
+from .bundle import Exported
+from .cost import StageCost, measure
 from .mobile import mobile_findings
 from .parity import LIMITS
 
-if TYPE_CHECKING:
-    from .bundle import Exported
-
-__all__ = ["StageCost", "bundle_costs", "bundle_findings", "main", "measure", "report", "table"]
-
-
-@dataclass(frozen=True)
-class StageCost:
-    """Cost of one graph for one image; None is unknown, as it is of a graph in ORT format."""
-
-    multiply_adds: int | None
-    parameters: int | None
-    bytes: int
-    operators: dict[str, int] | None
-
-
-def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
-    known = {i.name: tuple(i.dims) for i in graph.initializer}
-    for value in [*graph.input, *graph.value_info, *graph.output]:
-        known[value.name] = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
-    return known
-
-
-def measure(graph: bytes) -> StageCost:
-    """Count one graph: convolutions, matrix products, and the weighted sums of spirals and barycentric weights."""
-    model = shape_inference.infer_shapes(onnx.load_from_string(graph))
-    shapes = _shapes(model.graph)
-    products = {name for node in model.graph.node if node.op_type == "Mul" for name in node.output}
-    total = 0
-    for node in model.graph.node:
-        out = shapes.get(node.output[0], ())
-        if node.op_type == "Conv":
-            total += prod(out) * prod(shapes[node.input[1]][1:])
-        elif node.op_type in ("MatMul", "Gemm"):
-            inner = shapes[node.input[0]]
-            transposed = any(a.name == "transA" and a.i for a in node.attribute)
-            total += prod(out) * (inner[0] if transposed else inner[-1])
-        elif node.op_type in ("ReduceSum", "ReduceMean") and node.input[0] in products:
-            total += prod(shapes[node.input[0]])
-    return StageCost(total, _parameters(model), len(graph), dict(Counter(n.op_type for n in model.graph.node)))
-
-
-def _parameters(model: onnx.ModelProto) -> int:
-    """Count weights in any precision; quantisation's scales and the settings of operators are none."""
-    pairs = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
-    scales = {name for node in pairs for name in node.input[1:]}
-    scales |= {
-        name for node in model.graph.node if node.op_type in ("Clip", "Pad", "Resize") for name in node.input[1:]
-    }
-    eight_bit = {node.input[0] for node in pairs}
-    return sum(
-        prod(tensor.dims)
-        for tensor in model.graph.initializer
-        if tensor.dims and tensor.name not in scales
-        if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16) or tensor.name in eight_bit
-    )
+__all__ = ["bundle_costs", "bundle_findings", "main", "report", "table"]
 
 
 def bundle_costs(bundle: Bundle) -> dict[str, StageCost]:

@@ -2,7 +2,7 @@
 """What training does with a network: the losses of a batch, groups of parameters, figures and the checkpoint.
 
 There is one `Objective` for the default network (`network.objective`) and one for all networks of the paper
-(`paper.objective`); `make_objective` finds it by name.
+(`paper.objective`); `by_name.make_objective` finds it.
 """
 
 from __future__ import annotations
@@ -15,17 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .paper.config import names, paper_config
-
 if TYPE_CHECKING:
     from .batches import Mix
     from .network import HandNetConfig
     from .validate import Validation
 
-__all__ = ["DEFAULT", "Objective", "Recipe", "label_trust", "make_objective", "mesh_levels", "network_names"]
-
-#: Name of the default network.
-DEFAULT = "handnet"
+__all__ = ["Objective", "Recipe", "label_trust", "mesh_levels"]
 
 
 @dataclass(frozen=True)
@@ -94,40 +89,3 @@ def mesh_levels(vertices: Tensor, root: Tensor, level_index: list[Tensor], count
     for index in level_index[: count - 1]:
         levels.append(levels[-1][:, index])
     return levels
-
-
-def network_names() -> tuple[str, ...]:
-    """Names of all networks that can be trained, the default first."""
-    return (DEFAULT, *names())
-
-
-def make_objective(name: str, size: int | None = None, **recipe: Any) -> Objective:
-    """Make a network by name, with its objective.
-
-    Parameters
-    ----------
-    name : str
-        One of `network_names`.
-    size : int, optional
-        Side of the images, pixels; default: the network's own.
-    **recipe
-        Fields of its recipe, such as ``steps``.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown or the size does not suit.
-    """
-    if name not in network_names():
-        raise ValueError(f"unknown network {name!r}; choose from {', '.join(network_names())}")
-    if size is not None and (size < 32 or size % 32):
-        raise ValueError(f"size is {size}; need a multiple of 32")
-    from .network.objective import HandNetConfig, HandNetObjective, HandNetRecipe
-    from .paper.objective import PaperObjective, PaperRecipe
-
-    if name == DEFAULT:
-        config = HandNetConfig() if size is None else HandNetConfig(size=size)
-        return HandNetObjective(config, HandNetRecipe(**recipe))
-    if "mobrecon" in name:
-        recipe = {"rate": 1e-3, **recipe}  # as the reference has it
-    return PaperObjective(paper_config(name, **({} if size is None else {"size": size})), PaperRecipe(**recipe))

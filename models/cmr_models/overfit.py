@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .batches import Sample, collate
+from .by_name import make_objective, network_names
 from .hand import load_hand
-from .objective import Objective, make_objective, network_names
+from .objective import Objective
 from .synth.engine import Engine, compose
 
 __all__ = ["LIMIT_MM", "Point", "few_hands", "main", "overfit", "plot"]

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from .by_name import DEFAULT, network_names
 from .hand import load_hand
 from .network import HandNet, HandNetConfig
 from .network.staged import MeshStage, PriorStage
-from .objective import DEFAULT, network_names
-from .paper.config import build, paper_config
+from .paper.build import build
+from .paper.config import paper_config
 from .paper.hierarchy import MeshHierarchy
 from .paper.staged import staged
 from .stages import Stage

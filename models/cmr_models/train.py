@@ -25,8 +25,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from .batches import Batches, Renderings
+from .by_name import DEFAULT, make_objective, network_names
 from .checkpoints import save_content
-from .objective import DEFAULT, Recipe, make_objective, network_names
+from .objective import Recipe
 from .validate import Validation
 
 VALIDATION = 512  # renderings kept from training

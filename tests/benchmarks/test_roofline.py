@@ -22,7 +22,7 @@ from benchmarks.roofline_counts import (
 from benchmarks.roofline_limits import Limits, bandwidth, cache_bytes, product_rate
 from benchmarks.roofline_profile import Operator, largest_layer, read_profile, run_graphs
 from benchmarks.roofline_tables import BEGIN, END, columns, markdown, update
-from cmr_export.report import measure
+from cmr_export.cost import measure
 from cmr_runtime import Bundle, CmrError, StageTimes
 
 #: m, k, n of the 1×1 convolution below: 16 cells, 4 channels to 8.

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.utils.flop_counter import FlopCounterMode
 
 from cmr_export import report
-from cmr_export.report import bundle_costs, measure, table
+from cmr_export.cost import measure
+from cmr_export.report import bundle_costs, table
 from cmr_models.network.staged import DeviceMeshStage
 
 

@@ -9,8 +9,8 @@ from small_net import CONFIG
 from torch import nn
 
 from cmr_models import overfit
+from cmr_models.by_name import make_objective
 from cmr_models.network.objective import HandNetObjective, HandNetRecipe
-from cmr_models.objective import make_objective
 from cmr_models.overfit import LIMIT_MM, Point, few_hands, plot, settle, vertex_error
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from cmr_models.paper.config import ARCHITECTURES, PaperConfig, build, names, paper_config
+from cmr_models.paper.build import build
+from cmr_models.paper.config import ARCHITECTURES, PaperConfig, names, paper_config
 from cmr_models.paper.hierarchy import MeshHierarchy
 from cmr_models.paper.recognise import load_paper_checkpoint, recognise
 from cmr_models.paper.spiral import DSConv, SpiralConv

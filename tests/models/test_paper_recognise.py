@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cmr_models.paper.config import build, paper_config
+from cmr_models.paper.build import build
+from cmr_models.paper.config import paper_config
 from cmr_models.paper.hierarchy import MeshHierarchy
 from cmr_models.paper.recognise import load_paper_checkpoint, read_state_dict, recognise
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from cmr_export.report import bundle_costs
 from cmr_models import summary
-from cmr_models.objective import make_objective, network_names
+from cmr_models.by_name import make_objective, network_names
 from cmr_models.stages import Stage
 from cmr_models.summary import measure, summarise
 from cmr_runtime.bundle import Bundle

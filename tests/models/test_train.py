@@ -12,7 +12,7 @@ from fake_data import write_photos, write_renderings
 from small_net import CONFIG, SIZE, lively_net
 
 from cmr_export.bundle import export
-from cmr_models import train
+from cmr_models import by_name, train
 from cmr_models.batches import Batches, Mix, Renderings
 from cmr_models.hand import ROOT_JOINT, load_hand
 from cmr_models.losses import gaussian_maps, heatmap_loss
@@ -361,7 +361,7 @@ def run(monkeypatch, data, out, *more: str) -> None:
     photos = ["--photos", str(data[1])]
     monkeypatch.setattr(train, "VALIDATION", 2)
     monkeypatch.setattr(default, "Mix", partial(Mix, rendered=2, photos=1, empty=1))
-    monkeypatch.setattr(default, "HandNetConfig", lambda: CONFIG)
+    monkeypatch.setattr(by_name, "HandNetConfig", lambda: CONFIG)
     monkeypatch.setattr(
         paper, "Mix", lambda **kinds: Mix(**kinds | {"rendered": 3, "photos": int(kinds["photos"] > 0)})
     )

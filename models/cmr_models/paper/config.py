@@ -4,14 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from .hierarchy import MeshHierarchy
-
-__all__ = ["ARCHITECTURES", "MEAN", "PRIORS", "STD", "PaperConfig", "build", "names", "paper_config"]
+__all__ = ["ARCHITECTURES", "MEAN", "PRIORS", "STD", "PaperConfig", "names", "paper_config"]
 
 #: Normalisation of all reference networks: (rgb / 255 - 0.5) / 0.5.
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -140,13 +135,3 @@ def paper_config(name: str, **changes: Any) -> PaperConfig:
     if name not in names():
         raise ValueError(f"unknown network {name!r}; choose from {', '.join(names())}")
     return replace(PaperConfig(**{"architecture": architecture, **ARCHITECTURES[architecture], **fields}), **changes)
-
-
-def build(config: PaperConfig, hierarchy: MeshHierarchy) -> nn.Module:
-    """Build the network of a configuration on a mesh hierarchy, with random weights."""
-    from .cmr import Cmr
-    from .mobrecon import MobRecon
-    from .ytbhand import YouTubeHand
-
-    family = config.architecture.partition("_")[0]
-    return {"cmr": Cmr, "ytbhand": YouTubeHand, "mobrecon": MobRecon}[family](config, hierarchy)

@@ -20,7 +20,8 @@ from ..losses import edge_loss, gaussian_maps, keypoint_loss, level_loss, map_lo
 from ..network import HandNetConfig, to_input
 from ..objective import Objective, Recipe, label_trust, mesh_levels
 from ..validate import Validation
-from .config import MEAN, STD, PaperConfig, build
+from .build import build
+from .config import MEAN, STD, PaperConfig
 from .hierarchy import MeshHierarchy
 from .outputs import PaperOutput
 

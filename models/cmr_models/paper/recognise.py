@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from ..checkpoints import read_content
 from ..network.cues import sub_poses
+from .build import build
 from .cmr import cue_key_patterns, encoder_keys
-from .config import ARCHITECTURES, PRIORS, PaperConfig, build, paper_config
+from .config import ARCHITECTURES, PRIORS, PaperConfig, paper_config
 from .hierarchy import MeshHierarchy
 from .mobrecon import MobRecon
 from .resnet import SHALLOW

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every network that can be trained, by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .network.objective import HandNetConfig, HandNetObjective, HandNetRecipe
+from .objective import Objective
+from .paper.config import names, paper_config
+from .paper.objective import PaperObjective, PaperRecipe
+
+__all__ = ["DEFAULT", "make_objective", "network_names"]
+
+#: Name of the default network.
+DEFAULT = "handnet"
+
+
+def network_names() -> tuple[str, ...]:
+    """Names of all networks that can be trained, the default first."""
+    return (DEFAULT, *names())
+
+
+def make_objective(name: str, size: int | None = None, **recipe: Any) -> Objective:
+    """Make a network by name, with its objective.
+
+    Parameters
+    ----------
+    name : str
+        One of `network_names`.
+    size : int, optional
+        Side of the images, pixels; default: the network's own.
+    **recipe
+        Fields of its recipe, such as ``steps``.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or the size does not suit.
+    """
+    if name not in network_names():
+        raise ValueError(f"unknown network {name!r}; choose from {', '.join(network_names())}")
+    if size is not None and (size < 32 or size % 32):
+        raise ValueError(f"size is {size}; need a multiple of 32")
+    if name == DEFAULT:
+        config = HandNetConfig() if size is None else HandNetConfig(size=size)
+        return HandNetObjective(config, HandNetRecipe(**recipe))
+    if "mobrecon" in name:
+        recipe = {"rate": 1e-3, **recipe}  # as the reference has it
+    return PaperObjective(paper_config(name, **({} if size is None else {"size": size})), PaperRecipe(**recipe))
