@@ -119,10 +119,10 @@ def reference(clone: str | None, assets: str | None, model: str, threads: int, n
     InputError
         This is no checkout, or clone or assets are not named.
     """
-    if not _REFERENCE.is_file():
-        raise InputError("--peer reference needs a checkout of this project with PyTorch; run cmr-bench from one")
     if clone is None or assets is None:
         raise InputError("--peer reference needs --reference CLONE and --assets DIR, which hold its code and templates")
+    if not _REFERENCE.is_file():
+        raise InputError("--peer reference needs a checkout of this project with PyTorch; run cmr-bench from one")
     command = _tracking(_REFERENCE, model, threads, num_hands, "--clone", clone, "--assets", assets)
     mend = "it needs PyTorch (pip install '.[export]') and the files that benchmarks/README.md names"
     return Entrant("reference network + SLSQP", "reference", command, mend, _used(model), threads)

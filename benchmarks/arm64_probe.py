@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one machine makes of the sample, as arrays, to be held against what another makes of it.
+
+`arm64` runs this file on this machine and under emulation, each time with the same wheel.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from cmr_runtime import Bundle, Camera, HandMeshTracker
+from cmr_runtime.bundle import SHIPPED
+from cmr_runtime.image_io import read_image
+from cmr_runtime.network import MeshStage, PriorStage
+
+__all__ = ["main"]
+
+_PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "osqp", "scipy")
+
+
+def main(argv: list[str]) -> None:
+    """Write the arrays to a file and print ``{"machine", "python", "libc", "versions"}``.
+
+    Parameters
+    ----------
+    argv : list of str
+        The image, the file of its camera, the ``.npz`` file to write.
+    """
+    image, about, out = argv
+    rgb = read_image(image)
+    camera = Camera(**json.loads(Path(about).read_text("utf-8"))["camera"])
+    arrays = {"image": rgb, **_stages(rgb), **_hands(rgb, camera)}
+    np.savez(out, **arrays)
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    libc = " ".join(platform.libc_ver())
+    told = {"machine": platform.machine(), "python": platform.python_version(), "libc": libc, "versions": versions}
+    print(json.dumps(told))
+
+
+def _stages(rgb: np.ndarray) -> dict[str, np.ndarray]:
+    """Both networks of each shipped bundle on a crop taken by slices: the same on every machine to the last bit."""
+    arrays = {}
+    for precision in SHIPPED:
+        bundle = Bundle.default(precision)
+        prior = PriorStage(bundle)
+        mesh = MeshStage(bundle, prior)
+        step = min(rgb.shape[:2]) // prior.size
+        side = step * prior.size
+        top, left = ((length - side) // 2 for length in rgb.shape[:2])
+        cues = prior(np.ascontiguousarray(rgb[top : top + side : step, left : left + side : step]))
+        output = mesh(cues)
+        arrays[f"{precision} heatmaps"] = cues.heatmaps
+        arrays[f"{precision} refined heatmaps"] = output.heatmaps
+        arrays[f"{precision} silhouette"] = output.silhouette
+        arrays[f"{precision} vertices"] = output.vertices
+    return arrays
+
+
+def _hands(rgb: np.ndarray, camera: Camera) -> dict[str, np.ndarray]:
+    with HandMeshTracker(mode="image") as tracker:
+        hands = tracker.track(rgb, camera)
+    return {
+        "hands right": np.array([hand.handedness == "right" for hand in hands]),
+        "hands vertices": np.array([hand.vertices for hand in hands]),
+        "hands translation": np.array([hand.translation for hand in hands]),
+        "hands keypoints": np.array([hand.keypoints for hand in hands]),
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
