@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train the default network, or one of the paper's by name.
+r"""Train the default network, or one of the paper's by name.
 
     python -m cmr_models.synth.bake data/synth --count 24000 --size 160
     python -m cmr_models.train runs/first --synth data/synth --photos real.npz --trunk trunk_lite.npz --minutes 60
     python -m cmr_models.train runs/paper --synth data/synth --photos real.npz --network cmr_pg_resnet18
+    python -m cmr_models.train runs/short --synth data/synth --photos real.npz --teacher runs/first/model.pt \
+        --blocks 4 5 7 8 10 11
 
 Reads from top to bottom. A run stopped at any time, or by ``--minutes``, goes on where it was when started again with
 the same arguments. Everything it does follows from the seed and the number of the step.
@@ -27,6 +29,8 @@ from torch.utils.data import DataLoader, Subset
 from .batches import Batches, Renderings
 from .by_name import DEFAULT, make_objective, network_names
 from .checkpoints import save_content
+from .network.objective import HandNetRecipe
+from .network.taught import TaughtObjective
 from .objective import Recipe
 from .validate import Validation
 
@@ -68,6 +72,15 @@ def main() -> None:
     parser.add_argument(
         "--about", type=Path, help="JSON with licence, licence_text and sources {name: text}, for the bundle to carry"
     )
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        help="checkpoint of the default network: train a mesh stage behind its prior",
+    )
+    parser.add_argument(
+        "--blocks", type=int, nargs="+", metavar="K", help="of that mesh stage's encoder, 4 to 13 (default: all)"
+    )
+    parser.add_argument("--rate", type=float, help="learning rate (default: the network's own)")
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this time; start again to go on")
@@ -77,11 +90,19 @@ def main() -> None:
 
     if args.trunk and args.network != DEFAULT:
         parser.error(f"--trunk {args.trunk}: weights of {DEFAULT}, not of {args.network}; leave it out")
+    if args.teacher and (args.trunk or args.size or args.network != DEFAULT):
+        parser.error(f"--teacher {args.teacher} states network and size; leave out --network, --size and --trunk")
+    if args.blocks and not args.teacher:
+        parser.error("--blocks are of the mesh stage that --teacher teaches; give one")
     terms_of_use = json.loads(args.about.read_text()) if args.about else {}
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
+    recipe = {"seed": args.seed, "steps": args.steps} | ({} if args.rate is None else {"rate": args.rate})
     try:
-        objective = make_objective(args.network, args.size, seed=args.seed, steps=args.steps)
+        if args.teacher:
+            objective = TaughtObjective(args.teacher, args.blocks, HandNetRecipe(**recipe))
+        else:
+            objective = make_objective(args.network, args.size, **recipe)
     except ValueError as error:
         parser.error(str(error))
     net, recipe, mix, size = objective.net, objective.recipe, objective.mix, objective.input.size

@@ -97,7 +97,7 @@ def test_before_training_the_cues_leave_the_second_encoder_alone():
 def test_start_from_gives_both_encoders_one_function():
     source, net = small_net(1).prior.trunk, small_net(2)
     weights = {}
-    for k, module in enumerate(source.convolutions()):
+    for k, module in source.convolutions():
         weights |= {f"conv_{k}_{name}": p.detach().numpy() for name, p in module.named_parameters()}
     for head, value in ((0, 0.25), (1, -0.5)):
         weights[f"head_{head}_weight"] = np.full((1, 672), value, np.float32)

@@ -64,7 +64,7 @@ def trunk() -> Trunk:
 def converted(trunk: Trunk) -> dict[str, np.ndarray]:
     """What `convert_mediapipe` would write for a trunk."""
     out = {}
-    for k, module in enumerate(trunk.convolutions()):
+    for k, module in trunk.convolutions():
         out[f"conv_{k}_weight"], out[f"conv_{k}_bias"] = module.weight.detach().numpy(), module.bias.detach().numpy()
     return out
 
@@ -99,6 +99,25 @@ def test_loading_copies_every_weight(trunk):
     for (name, a), b in zip(other.state_dict().items(), trunk.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     assert len(converted(trunk)) == 2 * (3 + 3 * len(BLOCKS) + 2)
+
+
+def test_some_of_the_blocks_take_their_own_weights(trunk):
+    some = Trunk(4, (4, 5, 7, 10))
+    load_pretrained(some, converted(trunk))
+    x = torch.rand(1, 24, 16, 16)
+    with torch.no_grad():
+        levels, pooled = some(x)
+        for k in (4, 5, 7, 10):
+            x = trunk.blocks[k](x)
+    torch.testing.assert_close(levels[-1], x)
+    torch.testing.assert_close(pooled, x.mean((2, 3)))
+    assert some.pooled == 112
+
+
+@pytest.mark.parametrize("blocks", [(4, 5, 7), (5, 7, 10), (4, 10, 7), (4, 4, 7, 10), (3, 4, 7, 10), (4, 7, 10, 14)])
+def test_blocks_that_do_not_follow_one_another_are_refused(blocks):
+    with pytest.raises(ValueError, match="in order, and not without"):
+        Trunk(4, blocks)
 
 
 @pytest.mark.parametrize("first", [0, 4])

@@ -35,6 +35,7 @@ class HandNetConfig:
     pose_width: int = 32
     token: int = 64
     mesh_widths: tuple[int, ...] = (24, 32, 48, 64)
+    mesh_blocks: tuple[int, ...] | None = None  # of the second encoder, see `Trunk`; None is all
 
 
 def to_input(image: Tensor, config: HandNetConfig) -> Tensor:
@@ -68,7 +69,15 @@ class HandNet(nn.Module):
         self.prior = Prior(config.prior_widths)
         self.register_buffer("faces", torch.as_tensor(hand.faces).long(), persistent=False)
         self.register_buffer("joint_regressor", torch.as_tensor(hand.joint_regressor).float(), persistent=False)
-        self.mesh = Mesh(hand, config.sub_pose, config.widths, config.pose_width, config.token, config.mesh_widths)
+        self.mesh = Mesh(
+            hand,
+            config.sub_pose,
+            config.widths,
+            config.pose_width,
+            config.token,
+            config.mesh_widths,
+            blocks=config.mesh_blocks,
+        )
 
     def forward(self, image: Tensor) -> HandNetOutput:
         """Run both stages on normalised images (B, 3, S, S)."""

@@ -15,7 +15,7 @@ from .cues import Aggregation
 from .hourglass import Decoder
 from .prior import SHALLOW_BLOCK
 from .spiral import SpiralDecoder
-from .trunk import BLOCKS, EXPANDED, Trunk
+from .trunk import BLOCKS, Trunk
 
 __all__ = ["Mesh", "MeshOutput"]
 
@@ -48,6 +48,7 @@ class Mesh(nn.Module):
         token: int = 64,
         mesh_widths: Sequence[int] = (24, 32, 48, 64),
         joints: int = 21,
+        blocks: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         shallow = BLOCKS[SHALLOW_BLOCK].out
@@ -55,7 +56,7 @@ class Mesh(nn.Module):
         self.project = nn.Conv2d(self.cues.channels, shallow, 2, 2)
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
-        self.trunk = Trunk(first=SHALLOW_BLOCK + 1)
+        self.trunk = Trunk(SHALLOW_BLOCK + 1, blocks)
         self.decoder = Decoder((shallow, 64, 112), widths)
         self.enter = nn.Conv2d(widths[0] + self.cues.channels, pose_width, 1)
         self.mix = nn.Sequential(
@@ -68,7 +69,7 @@ class Mesh(nn.Module):
             nn.init.constant_(head.bias, -4.0)
 
         self.joint_features = nn.Linear(widths[0], token)
-        self.global_features = nn.Linear(EXPANDED, joints * token // 2)
+        self.global_features = nn.Linear(self.trunk.pooled, joints * token // 2)
         self.token = nn.Linear(token + token // 2, token)
         coarsest = hand.level_template(len(hand.level_index))
         skeleton = hand.joint_regressor @ hand.template
@@ -81,7 +82,10 @@ class Mesh(nn.Module):
 
     def forward(self, features: Tensor, heatmaps: Tensor, silhouette: Tensor) -> MeshOutput:
         """Run the mesh stage on shallow features (B, 24, G, G) and probabilities (B, 21, H, H), (B, 1, H, H)."""
-        tokens, pose, outline = self.encode(features, heatmaps, silhouette)
+        return self.decode(*self.encode(features, heatmaps, silhouette))
+
+    def decode(self, tokens: Tensor, pose: Tensor, outline: Tensor) -> MeshOutput:
+        """Decode what `encode` gives."""
         vertices = self.spiral(self.lift @ tokens)
         root = self.root @ vertices[0]
         return MeshOutput([UNIT * (v - root) for v in vertices], pose, outline)

@@ -7,7 +7,7 @@ The architecture is that of MediaPipe's hand landmark network (lite), so that tr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -94,25 +94,48 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """The trunk, or its part from one block on.
+    """The trunk, its part from one block on, or some of that part's blocks.
 
     Parameters
     ----------
     first : int
         Index of the first block; 0 includes the stem and takes an image.
+    blocks : sequence of int, optional
+        Blocks from there on that it has; default: all, and the expanded layers behind the last one. A block that
+        neither halves the resolution nor changes the channels adds to its input, and can be left out.
+
+    Attributes
+    ----------
+    pooled : int
+        Channels of the pooled features.
+
+    Raises
+    ------
+    ValueError
+        If the blocks do not follow one another.
     """
 
-    def __init__(self, first: int = 0) -> None:
+    def __init__(self, first: int = 0, blocks: Sequence[int] | None = None) -> None:
         super().__init__()
         self.first = first
+        self.places = tuple(range(first, len(BLOCKS))) if blocks is None else tuple(blocks)
         channels = STEM if first == 0 else BLOCKS[first - 1].out
         if first == 0:
             self.stem = nn.Sequential(Conv(3, 24, 3, 2), Conv(24, 24, 3, 1, 24), Conv(24, STEM, act=False))
+        skipped = [k for k in range(first, len(BLOCKS)) if k not in self.places]
+        needed = [k for k in skipped if BLOCKS[k].stride == 2 or BLOCKS[k].out != (BLOCKS[k - 1].out if k else STEM)]
+        if needed or list(self.places) != sorted({*self.places} & {*range(first, len(BLOCKS))}):
+            raise ValueError(
+                f"blocks {self.places}: need some of {first} to {len(BLOCKS) - 1} in order, and not without {needed}"
+            )
         self.blocks = nn.ModuleList()
-        for spec in BLOCKS[first:]:
-            self.blocks.append(Block(channels, spec))
-            channels = spec.out
-        self.last = nn.Sequential(Conv(channels, EXPANDED), Conv(EXPANDED, EXPANDED, 3, 1, EXPANDED))
+        for place in self.places:
+            self.blocks.append(Block(channels, BLOCKS[place]))
+            channels = BLOCKS[place].out
+        self.last = None
+        if blocks is None:
+            self.last = nn.Sequential(Conv(channels, EXPANDED), Conv(EXPANDED, EXPANDED, 3, 1, EXPANDED))
+        self.pooled = channels if self.last is None else EXPANDED
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """Run the trunk.
@@ -121,8 +144,8 @@ class Trunk(nn.Module):
         -------
         levels : list of Tensor
             The last feature map of each resolution, finest first.
-        pooled : Tensor (B, 672)
-            Mean of the expanded last feature map.
+        pooled : Tensor (B, pooled)
+            Mean of the last feature map, expanded where the trunk has all blocks.
         """
         if self.first == 0:
             x = self.stem(x)
@@ -133,29 +156,32 @@ class Trunk(nn.Module):
                 levels[-1] = x
             else:
                 levels.append(x)
-        return levels, self.last(x).mean((2, 3))
+        return levels, (x if self.last is None else self.last(x)).mean((2, 3))
 
-    def convolutions(self) -> Iterator[nn.Conv2d]:
-        """All convolutions in the order in which they run."""
-        return (module for module in self.modules() if isinstance(module, nn.Conv2d))
+    def convolutions(self) -> Iterator[tuple[int, nn.Conv2d]]:
+        """All convolutions in the order in which they run, each with its number in the whole trunk."""
+        parts = [(3 + 3 * place, block) for place, block in zip(self.places, self.blocks, strict=True)]
+        if self.first == 0:
+            parts.insert(0, (0, self.stem))
+        if self.last is not None:
+            parts.append((3 + 3 * len(BLOCKS), self.last))
+        for start, part in parts:
+            yield from enumerate((m for m in part.modules() if isinstance(m, nn.Conv2d)), start)
 
 
 def load_pretrained(trunk: Trunk, weights: Mapping[str, np.ndarray]) -> None:
-    """Copy converted weights (`convert_mediapipe`) into a trunk or into its rear part.
+    """Copy converted weights (`convert_mediapipe`) into a trunk or into a part of it.
 
     Raises
     ------
     ValueError
         If the file holds another architecture.
     """
-    total = sum(1 for name in weights if name.startswith("conv_") and name.endswith("_weight"))
-    convolutions = list(trunk.convolutions())
-    skip = total - len(convolutions)
-    for k, module in enumerate(convolutions):
-        weight = weights.get(f"conv_{k + skip}_weight")
+    for k, module in trunk.convolutions():
+        weight = weights.get(f"conv_{k}_weight")
         if weight is None or weight.shape != tuple(module.weight.shape):
             found = None if weight is None else weight.shape
-            raise ValueError(f"convolution {k + skip}: shape {found}, this trunk needs {tuple(module.weight.shape)}")
+            raise ValueError(f"convolution {k}: shape {found}, this trunk needs {tuple(module.weight.shape)}")
         with torch.no_grad():
             module.weight.copy_(torch.from_numpy(weight))
-            module.bias.copy_(torch.from_numpy(weights[f"conv_{k + skip}_bias"]))
+            module.bias.copy_(torch.from_numpy(weights[f"conv_{k}_bias"]))

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training of a mesh stage alone: behind a trained prior, taught by its mesh stage, of whose blocks it may lack some.
+
+Blocks of one resolution and width add to their input, so that a trained encoder nearly works without some of them; what
+it then lacks it learns, from labels and from the teacher. The prior stays as it is, which makes a step several times as
+quick as one of the whole network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..batches import Mix
+from ..losses import heatmap_loss
+from .handnet import HandNet, HandNetOutput, load_checkpoint, to_input
+from .objective import HandNetObjective, HandNetRecipe
+
+__all__ = ["TaughtObjective", "start_from"]
+
+#: Weights of what the teacher says: features of the joints, vertices (20 mm count as one), heat maps.
+TOKENS, VERTICES, HEATMAPS = 2.0, 50.0, 0.5
+
+
+class TaughtObjective(HandNetObjective):
+    """Of the default network's mesh stage.
+
+    Parameters
+    ----------
+    teacher : Path
+        Checkpoint of the default network, whose prior stays and whose mesh stage teaches.
+    blocks : sequence of int or None
+        Blocks of the second encoder, see `Trunk`; None is all.
+    recipe : HandNetRecipe
+        Optimisation; what it says of the prior is of no account.
+    mix : Mix
+        As for `HandNetObjective`.
+
+    Raises
+    ------
+    ValueError
+        The file is no such checkpoint, or the blocks do not follow one another.
+    """
+
+    def __init__(
+        self, teacher: Path, blocks: Sequence[int] | None, recipe: HandNetRecipe, mix: Mix | None = None
+    ) -> None:
+        self._teacher, content = load_checkpoint(teacher)
+        self._about = json.loads(content.get("about", "{}"))
+        places = None if blocks is None else tuple(blocks)
+        super().__init__(replace(self._teacher.config, mesh_blocks=places), recipe, mix)
+        start_from(self._teacher, self.net)
+        self.net.prior.requires_grad_(False)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameters of the mesh stage."""
+        return [{"params": list(self.net.mesh.parameters()), "scale": 1.0}]
+
+    def losses(self, net: HandNet, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the terms of the mesh stage, and what sets it apart from its teacher."""
+        teacher = self._teacher.to(batch["image"].device).mesh
+        with torch.no_grad():
+            prior = net.prior(to_input(batch["image"], self.input))
+            cues = (prior.features, prior.heatmaps.sigmoid(), prior.silhouette.sigmoid())
+            wanted = teacher.encode(*cues)
+            taught = teacher.decode(*wanted)
+        encoded = net.mesh.encode(*cues)
+        mesh = net.mesh.decode(*encoded)
+        every = torch.ones(len(batch["image"]), device=batch["image"].device)
+        terms = self.terms(net, HandNetOutput(prior, mesh), batch)
+        return {name: term for name, term in terms.items() if term.requires_grad} | {
+            "tokens": TOKENS * (encoded[0] - wanted[0]).abs().mean(),
+            "taught": VERTICES * (mesh.levels[0] - taught.levels[0]).abs().mean(),
+            "maps": HEATMAPS * heatmap_loss(mesh.heatmaps.float(), taught.heatmaps.float().sigmoid(), every),
+        }
+
+    def save(self, path: Path, net: HandNet, about: str) -> None:
+        """Write the checkpoint; what is known of the teacher comes first."""
+        super().save(path, net, json.dumps({**self._about, "second": json.loads(about)}))
+
+
+def start_from(teacher: HandNet, student: HandNet) -> None:
+    """Give the student all weights that the teacher has for it; blocks take those of the same place."""
+    wanted, found = student.state_dict(), {}
+    places, prefix = student.mesh.trunk.places, "mesh.trunk.blocks."
+    for name, weight in teacher.state_dict().items():
+        if name.startswith(prefix):
+            index, _, rest = name.removeprefix(prefix).partition(".")
+            place = teacher.mesh.trunk.places[int(index)]
+            name = f"{prefix}{places.index(place)}.{rest}" if place in places else ""
+        if name in wanted and wanted[name].shape == weight.shape:
+            found[name] = weight
+    student.load_state_dict(wanted | found)
