@@ -211,7 +211,13 @@ EXCEPTIONS: dict[str, Exempt] = {
     ),
     "cmr-track 0 --view --out results": Exempt("there is no camera, and the page stays until Ctrl-C", _live),
     "python -m cmr_runtime.bench.peer": Exempt("it installs 500 MB", _helps),
-    "cmr-bench clip.mp4 --peer mediapipe": Exempt("it needs the environment of 500 MB", _absent_peer),
+    **dict.fromkeys(
+        [
+            "cmr-bench clip.mp4 --peer mediapipe",
+            "cmr-bench clip.mp4 --precision fp32 int8 --threads 1 2 --peer mediapipe --markdown",
+        ],
+        Exempt("it needs the environment of 500 MB", _absent_peer),
+    ),
     "make demo": Exempt(
         "it makes an environment; tests/project/test_demo.py runs its steps",
         _dry_run("cmr-export --ckpt models/weights/hand.pt", "cmr-track examples/data/sample.jpg .*--out out/demo"),
