@@ -49,16 +49,8 @@ _FILES = {
     "etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
 }
 
-#: All that a program of the root is told of where it runs. PRoot's shortcut through seccomp is off: with it, what it runs
-#: ends now and then without a word.
-_ENVIRONMENT = {
-    "PATH": "/usr/bin:/bin",
-    "HOME": "/tmp",
-    "LANG": "C.UTF-8",
-    "OMP_NUM_THREADS": "1",
-    "PROOT_NO_SECCOMP": "1",
-    "QEMU_CPU": CPU,
-}
+#: All that a program of the root is told of where it runs.
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "QEMU_CPU": CPU}
 
 #: Programs, any one of each, by the Debian package that has them.
 _TOOLS = {

@@ -255,6 +255,40 @@ def test_the_command_says_all_of_it(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert json.loads(capsys.readouterr().out) == _report(passed=True)
 
 
+class Fitful:
+    """A root whose programs end without a word, now and then."""
+
+    def __init__(self, suite: Path, silent: int) -> None:
+        self.suite, self.silent, self.calls = suite, silent, 0
+
+    def output(self, command: list[str], *_: object) -> str:
+        self.calls += 1
+        return "" if self.calls <= self.silent else '{"machine": "aarch64"}'
+
+    def run(self, command: list[str], *_: object, **streams: object) -> int:
+        self.calls += 1
+        if self.calls <= self.silent:
+            return (0, 120)[self.calls % 2]
+        (self.suite / "results.xml").write_text("<testsuite><testcase classname='a' name='b'/></testsuite>")
+        return 0
+
+
+@pytest.mark.parametrize("silent", [0, 1, arm64.ATTEMPTS - 1])
+def test_what_ends_without_a_word_is_begun_again(tmp_path: Path, silent: int) -> None:
+    (tmp_path / "results.xml").write_text("<testsuite/>")  # of a run before, and not of this one
+    assert arm64._probe_there(Fitful(tmp_path, silent), tmp_path) == {"machine": "aarch64"}
+    assert arm64._tests(Fitful(tmp_path, silent), tmp_path, ["tests/runtime"])["passed"] == 1
+
+
+def test_what_always_ends_without_a_word_is_said(tmp_path: Path) -> None:
+    root = Fitful(tmp_path, arm64.ATTEMPTS)
+    with pytest.raises(CmrError, match="PRoot ended without a word"):
+        arm64._probe_there(root, tmp_path)
+    with pytest.raises(CmrError, match="ended from outside"):
+        arm64._tests(Fitful(tmp_path, arm64.ATTEMPTS), tmp_path, ["tests/runtime"])
+    assert root.calls == arm64.ATTEMPTS
+
+
 def test_other_tests_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for path in ("tests/models", "tests/runtime/test_nothing.py"):
         with pytest.raises(SystemExit):
