@@ -39,7 +39,7 @@ SAMPLE = ("examples/data/sample.jpg", "examples/data/sample.json")
 #: Seconds after which a program under emulation is taken to hang; the tests take about ten minutes.
 _PROBE_LIMIT, _TESTS_LIMIT = 900.0, 4 * 3600.0
 
-#: What ends under emulation without a word, as PRoot with ONNX Runtime in it now and then does, is begun again so often.
+#: What ends under emulation without a word, as PRoot now and then does, is begun again until it was tried so often.
 ATTEMPTS = 4
 
 
