@@ -202,9 +202,9 @@ class Roi:
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
         """Average down the part of the image that the region touches; also the map, (3, 3), back to the image.
 
-        By halves, which is many times quicker than by other factors, to 0.7 to 1.4 pixels for one of the crop.
+        By halves, which is many times quicker than by any other factor, until less than `_ALIASING` is left.
         """
-        halvings = round(math.log2(ratio))
+        halvings = int(math.log2(ratio / _ALIASING)) + 1
         factor = 2**halvings
         reach = 0.5 * self.size * (abs(math.cos(self.angle)) + abs(math.sin(self.angle))) + factor
         (x0, x1), (y0, y1) = (
