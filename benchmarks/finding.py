@@ -26,6 +26,7 @@ from cmr_models.photos.held_out import VAL_GROUPS
 from cmr_runtime import Bundle, HandMeshTracker
 from cmr_runtime.errors import CmrError
 from cmr_runtime.image_io import read_image
+from cmr_runtime.precision import open_bundle
 
 __all__ = ["Row", "hand_free", "main", "nearest", "side_by_side", "table"]
 
@@ -185,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     rows, left_out = [], []
     try:
-        bundle = Bundle.default() if args.model is None else Bundle.open(args.model)
+        bundle = open_bundle(args.model)
         frames = sorted((args.data / "eval_only" / "webcam_people").glob("*.jpg"))
         rows += people(bundle, frames, args.mediapipe) if frames else []
         left_out += [] if frames else ["eval_only/webcam_people is not there"]

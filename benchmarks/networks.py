@@ -26,6 +26,7 @@ from cmr_runtime.bench.peer import AGAIN, peer_python
 from cmr_runtime.bench.worker import Worker
 from cmr_runtime.errors import CmrError
 from cmr_runtime.network import MeshStage, PriorStage
+from cmr_runtime.options import up_to
 
 __all__ = ["Contestant", "landmark_worker", "main", "measure", "our_networks", "summarise", "table"]
 
@@ -188,22 +189,13 @@ def compare(
     return report
 
 
-def _count(limit: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not 1 <= int(text) <= limit:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {limit}")
-        return int(text)
-
-    return parse
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.networks", description=__doc__.splitlines()[0])
     parser.add_argument("--model", metavar="BUNDLE", help="default: the bundle that comes with the package")
-    parser.add_argument("--threads", type=_count(256), nargs="+", default=[1], metavar="N")
-    parser.add_argument("--rounds", type=_count(10_000), default=20, metavar="N")
-    parser.add_argument("--invocations", type=_count(10_000), default=20, metavar="N", help="of each stage in a round")
+    parser.add_argument("--threads", type=up_to(256), nargs="+", default=[1], metavar="N")
+    parser.add_argument("--rounds", type=up_to(10_000), default=20, metavar="N")
+    parser.add_argument("--invocations", type=up_to(10_000), default=20, metavar="N", help="of each stage in a round")
     parser.add_argument("--peer-python", metavar="PATH", help="of an environment with mediapipe and ai-edge-litert")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     args = parser.parse_args(argv)

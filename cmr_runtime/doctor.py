@@ -21,6 +21,7 @@ from .bundle import Bundle
 from .camera import Camera
 from .draw import draw_mesh
 from .errors import CmrError
+from .precision import open_bundle
 from .results import Hand, StageTimes
 from .topology import Topology
 from .tracker import HandMeshTracker
@@ -185,7 +186,7 @@ def _numbers(version: str) -> list[int]:
 
 def _bundle(model: str | None) -> tuple[Bundle, bool, str]:
     """Open the bundle, which verifies every byte of it."""
-    bundle = Bundle.default() if model is None else Bundle.open(model)
+    bundle = open_bundle(model)
     size = (len(bundle.prior) + len(bundle.mesh)) / 1e6
     return bundle, True, f"{bundle.source} is whole: {bundle.name}, {bundle.licence}, {bundle.precision}, {size:.1f} MB"
 

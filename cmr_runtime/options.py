@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command line says about cameras and boxes."""
+"""What a command line says about cameras, boxes and counts."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .camera import Camera
 from .errors import CameraError, InputError
 
-__all__ = ["CameraOption", "parse_box"]
+__all__ = ["CameraOption", "parse_box", "up_to"]
 
 #: Difference of two pictures' shapes (width over height) up to which one is the other made larger or smaller.
 _SAME_SHAPE = 0.01
@@ -86,6 +88,17 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
     if not (math.isfinite(x + y) and 0 < width < math.inf and 0 < height < math.inf):
         raise InputError(f"--box is {text!r}; give x,y,width,height in pixels, for instance 200,120,160,160")
     return x, y, x + width, y + height
+
+
+def up_to(most: int) -> Callable[[str], int]:
+    """Return what reads an option that is a whole number from 1 to `most`, as a type of `argparse`."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not 1 <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {most}")
+        return int(text)
+
+    return parse
 
 
 def _parse(camera: str) -> tuple[tuple[float, float, float, float], tuple[int, int] | None]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import onnxruntime
 
 from ..bundle import SHIPPED
 from ..errors import CmrError, InputError
+from ..options import up_to
 from ..progress import Progress
 from ..session import CPU
 from . import entrants as field
@@ -114,15 +115,6 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _count(most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not 1 <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {most}")
-        return int(text)
-
-    return parse
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cmr-bench",
@@ -134,9 +126,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("clip", nargs="?", metavar="CLIP", help="image, video, or number of a webcam")
     parser.add_argument("--model", nargs="+", metavar="B", help="bundles; default: that of the package")
     parser.add_argument("--precision", nargs="+", choices=SHIPPED, help="of the package's own bundles (fp32)")
-    parser.add_argument("--threads", type=_count(256), nargs="+", default=[1], metavar="N", help="inside a stage (1)")
+    parser.add_argument("--threads", type=up_to(256), nargs="+", default=[1], metavar="N", help="inside a stage (1)")
     parser.add_argument("--provider", nargs="+", default=CPU, metavar="P", help=f"of ONNX Runtime ({CPU[0]})")
-    parser.add_argument("--num-hands", type=_count(64), default=1, metavar="N", help="most hands in a frame (1)")
+    parser.add_argument("--num-hands", type=up_to(64), default=1, metavar="N", help="most hands in a frame (1)")
     peer = parser.add_argument_group("peers")
     peer.add_argument(
         "--peer", nargs="+", choices=("mediapipe", "reference"), default=[], help="who takes part besides"
@@ -150,11 +142,11 @@ def _parser() -> argparse.ArgumentParser:
     peer.add_argument("--assets", metavar="DIR", help="folder with its transform.pkl and j_reg.npy")
     shown = parser.add_argument_group("what is shown")
     shown.add_argument("--size", type=_size, default=(640, 360), metavar="WxH", help="frames are fitted in (640x360)")
-    shown.add_argument("--frames", type=_count(100_000), default=300, metavar="N", help="most frames of the clip (300)")
-    shown.add_argument("--passes", type=_count(1000), default=3, metavar="N", help="how often the clip is shown (3)")
-    shown.add_argument("--block", type=_count(10_000), default=30, metavar="N", help="frames in a turn (30)")
-    shown.add_argument("--warm-up", type=_count(10_000), default=30, metavar="N", help="frames before (30)")
-    shown.add_argument("--cold-starts", type=_count(100), default=5, metavar="N", help="fresh processes of each (5)")
+    shown.add_argument("--frames", type=up_to(100_000), default=300, metavar="N", help="most frames of the clip (300)")
+    shown.add_argument("--passes", type=up_to(1000), default=3, metavar="N", help="how often the clip is shown (3)")
+    shown.add_argument("--block", type=up_to(10_000), default=30, metavar="N", help="frames in a turn (30)")
+    shown.add_argument("--warm-up", type=up_to(10_000), default=30, metavar="N", help="frames before (30)")
+    shown.add_argument("--cold-starts", type=up_to(100), default=5, metavar="N", help="fresh processes of each (5)")
     out = parser.add_argument_group("output")
     form = out.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object, which --read takes")

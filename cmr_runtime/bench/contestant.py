@@ -17,6 +17,7 @@ import os
 import platform
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,12 +28,13 @@ __all__ = ["Contestant", "MediaPipe", "Ours", "arguments", "compete", "main", "p
 BEGAN = time.time()
 
 
-class Contestant:
+class Contestant(ABC):
     """Something that finds hands in the frames of a video. Its constructor imports what it needs, and no more."""
 
     #: Packages whose versions are told.
     packages: tuple[str, ...] = ()
 
+    @abstractmethod
     def load(self) -> None:
         """Make it ready for its first frame."""
 
@@ -40,17 +42,17 @@ class Contestant:
         """Return what `run` takes, from a frame (H, W, 3) uint8 RGB and its time; this is not timed."""
         return image, seconds
 
+    @abstractmethod
     def run(self, prepared: Any) -> Any:
         """Do the work of a frame: this is timed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tell(self, result: Any) -> dict[str, Any]:
         """Return the number of hands, whether the frame was searched for them, and times of stages in ms; not timed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cut(self) -> None:
         """Forget what was followed: a new video begins. This is not timed."""
-        raise NotImplementedError
 
 
 class Ours(Contestant):

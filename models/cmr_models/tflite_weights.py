@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import argparse
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["CONV", "DEPTHWISE", "FULLY_CONNECTED", "PRELU", "operators", "torch_layout"]
+__all__ = ["CONV", "DEPTHWISE", "FULLY_CONNECTED", "PRELU", "convert", "operators", "torch_layout"]
 
 #: TFLite's numbers of operators with weights.
 CONV, DEPTHWISE, FULLY_CONNECTED, PRELU = 3, 4, 9, 54
@@ -43,3 +44,12 @@ def operators(path: Path) -> Iterator[tuple[int, list[np.ndarray]]]:
 def torch_layout(kind: int, weight: np.ndarray) -> np.ndarray:
     """Weight of a convolution: (out, h, w, in), or depthwise (1, h, w, out), to (out, in / groups, h, w)."""
     return np.ascontiguousarray(weight.transpose((0, 3, 1, 2) if kind == CONV else (3, 0, 1, 2)))
+
+
+def convert(what: str, read: Callable[[Path], dict[str, np.ndarray]]) -> None:
+    """Command of a converter: reads a TFLite file and writes what ``read`` makes of it; ``what`` is its description."""
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("tflite", type=Path)
+    parser.add_argument("out", type=Path)
+    args = parser.parse_args()
+    np.savez_compressed(args.out, **read(args.tflite))

@@ -23,6 +23,9 @@ class Recorder(Contestant):
         self.log: list[Any] = []
         self.now = 0.0
 
+    def load(self) -> None:
+        self.log.append("load")
+
     def prepare(self, image: Any, seconds: float) -> Any:
         self.now += 1000.0
         return image

@@ -11,12 +11,11 @@ precision as the file has them.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
-from ..tflite_weights import CONV, DEPTHWISE, PRELU, operators, torch_layout
+from ..tflite_weights import CONV, DEPTHWISE, PRELU, convert, operators, torch_layout
 
 __all__ = ["main", "read_weights"]
 
@@ -39,11 +38,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Convert one file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tflite", type=Path)
-    parser.add_argument("out", type=Path)
-    args = parser.parse_args()
-    np.savez_compressed(args.out, **read_weights(args.tflite))
+    convert(__doc__.splitlines()[0], read_weights)
 
 
 if __name__ == "__main__":

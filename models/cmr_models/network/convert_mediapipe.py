@@ -11,12 +11,11 @@ The file is found in the package ``mediapipe`` under ``modules/hand_landmark``. 
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
-from ..tflite_weights import CONV, DEPTHWISE, FULLY_CONNECTED, operators, torch_layout
+from ..tflite_weights import CONV, DEPTHWISE, FULLY_CONNECTED, convert, operators, torch_layout
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
@@ -36,11 +35,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Convert one file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tflite", type=Path)
-    parser.add_argument("out", type=Path)
-    args = parser.parse_args()
-    np.savez_compressed(args.out, **read_weights(args.tflite))
+    convert(__doc__.splitlines()[0], read_weights)
 
 
 if __name__ == "__main__":
