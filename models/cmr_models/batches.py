@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,6 +23,10 @@ from .synth.rng import Rng
 from .synth.view import SIDE
 
 __all__ = ["Batches", "Mix", "Photos", "Renderings", "collate"]
+
+
+#: Files of `Folder`, in its order.
+FILES = ("rgba", "silhouette", "vertices", "keypoints", "focal")
 
 
 @dataclass(frozen=True)
@@ -72,17 +77,33 @@ def towards(offset: np.ndarray, focal: float) -> np.ndarray:
     return np.array([[1 - k * x * x, -k * x * y, x], [-k * x * y, 1 - k * y * y, y], [-x, -y, z]])
 
 
-class Renderings:
-    """Samples from a folder written by `cmr_models.synth.bake`."""
+class Folder(NamedTuple):
+    """What training reads of a folder written by `cmr_models.synth.bake`, one row for a hand."""
 
-    def __init__(self, folder: Path, first: int = 0, last: int | None = None) -> None:
-        read = lambda name: np.load(folder / f"{name}.npy", mmap_mode="r")  # noqa: E731
-        self.rgba, self.outline, self.vertices = read("rgba"), read("silhouette"), read("vertices")
-        self.keypoints, self.focal = read("keypoints"), read("focal")
-        about = np.load(folder / "done.npy")
-        chunk = json.loads((folder / "about.json").read_text())["chunk"]  # the last one may be shorter
-        done = np.flatnonzero(np.repeat(about, chunk)[: len(self.rgba)])
-        self.index = done[first:last]
+    rgba: np.ndarray
+    outline: np.ndarray
+    vertices: np.ndarray
+    keypoints: np.ndarray
+    focal: np.ndarray
+    done: np.ndarray  # rows that are written
+
+    @classmethod
+    def open(cls, path: Path) -> Folder:
+        """Map its files into memory."""
+        rows = [np.load(path / f"{name}.npy", mmap_mode="r") for name in FILES]
+        chunk = json.loads((path / "about.json").read_text())["chunk"]  # the last one may be shorter
+        return cls(*rows, np.flatnonzero(np.repeat(np.load(path / "done.npy"), chunk)[: len(rows[0])]))
+
+
+class Renderings:
+    """Samples from folders written by `cmr_models.synth.bake`; of each, those from ``first`` to ``last``."""
+
+    def __init__(self, *folders: Path, first: int = 0, last: int | None = None) -> None:
+        self.folders, index = [Folder.open(folder) for folder in folders], []
+        for number, folder in enumerate(self.folders):
+            done = folder.done[first:last]
+            index.append(np.stack([np.full_like(done, number), done], 1))
+        self.index = np.concatenate(index)
 
     def __len__(self) -> int:
         """Return the number of rendered hands."""
@@ -90,9 +111,10 @@ class Renderings:
 
     def sample(self, index: int, background: np.ndarray, mix: Mix, random: np.random.Generator) -> Sample:
         """Lay one rendered hand over a background; sometimes turned, shifted and seen from farther away."""
-        k = self.index[index]
-        rgba, outline = self.rgba[k], self.outline[k]
-        vertices, keypoints = self.vertices[k].astype(np.float32), self.keypoints[k].copy()
+        number, k = self.index[index]
+        folder = self.folders[number]
+        rgba, outline = folder.rgba[k], folder.outline[k]
+        vertices, keypoints = folder.vertices[k].astype(np.float32), folder.keypoints[k].copy()
         size = len(background)
         if random.random() < mix.zoomed or size != len(rgba):
             angle, middle = random.normal(0, mix.turn), np.full(2, (len(rgba) - 1) / 2)
@@ -106,7 +128,7 @@ class Renderings:
             image = moved[..., :3] + background * (1 - moved[..., 3:] / 255)
             # The mesh is given in the camera that looks along the ray through the middle of the new crop.
             aside = np.linalg.solve(matrix[:, :2], np.full(2, (size - 1) / 2) - matrix[:, 2]) - middle
-            vertices = rotate_z(vertices @ towards(aside, float(self.focal[k])).astype(np.float32), angle)
+            vertices = rotate_z(vertices @ towards(aside, float(folder.focal[k])).astype(np.float32), angle)
             keypoints = (keypoints @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
         else:
             alpha = rgba[..., 3:] / np.float32(255)

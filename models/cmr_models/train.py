@@ -3,6 +3,7 @@ r"""Train the default network, or one of the paper's by name.
 
     python -m cmr_models.synth.bake data/synth --count 24000 --size 160
     python -m cmr_models.train runs/first --synth data/synth --photos real.npz --trunk trunk_lite.npz --minutes 60
+    python -m cmr_models.train runs/second --synth data/synth data/more --photos real.npz --start runs/first/model.pt
     python -m cmr_models.train runs/paper --synth data/synth --photos real.npz --network cmr_pg_resnet18
     python -m cmr_models.train runs/short --synth data/synth --photos real.npz --teacher runs/first/model.pt \
         --blocks 4 5 7 8 10 11
@@ -29,6 +30,7 @@ from torch.utils.data import DataLoader, Subset
 from .batches import Batches, Renderings
 from .by_name import DEFAULT, make_objective, network_names
 from .checkpoints import save_content
+from .network.handnet import load_checkpoint
 from .network.objective import HandNetRecipe
 from .network.taught import TaughtObjective
 from .objective import Recipe
@@ -60,7 +62,7 @@ def main() -> None:
     """Run the training."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder of the run")
-    parser.add_argument("--synth", type=Path, required=True, help="folder of cmr_models.synth.bake")
+    parser.add_argument("--synth", type=Path, nargs="+", required=True, help="folders of cmr_models.synth.bake")
     parser.add_argument(
         "--network", choices=network_names(), default=DEFAULT, metavar="NAME", help="default: %(default)s"
     )
@@ -69,6 +71,7 @@ def main() -> None:
     parser.add_argument(
         "--trunk", type=Path, help="file of cmr_models.network.convert_mediapipe, for the default network"
     )
+    parser.add_argument("--start", type=Path, help="checkpoint of the default network whose weights it starts from")
     parser.add_argument(
         "--about", type=Path, help="JSON with licence, licence_text and sources {name: text}, for the bundle to carry"
     )
@@ -92,6 +95,8 @@ def main() -> None:
         parser.error(f"--trunk {args.trunk}: weights of {DEFAULT}, not of {args.network}; leave it out")
     if args.teacher and (args.trunk or args.size or args.network != DEFAULT):
         parser.error(f"--teacher {args.teacher} states network and size; leave out --network, --size and --trunk")
+    if args.start and (args.trunk or args.teacher or args.network != DEFAULT):
+        parser.error(f"--start {args.start} gives all weights of {DEFAULT}; leave out --trunk, --teacher and --network")
     if args.blocks and not args.teacher:
         parser.error("--blocks are of the mesh stage that --teacher teaches; give one")
     terms_of_use = json.loads(args.about.read_text()) if args.about else {}
@@ -103,7 +108,9 @@ def main() -> None:
             objective = TaughtObjective(args.teacher, args.blocks, HandNetRecipe(**recipe))
         else:
             objective = make_objective(args.network, args.size, **recipe)
-    except ValueError as error:
+        if args.start:
+            objective.net.load_state_dict(load_checkpoint(args.start)[0].state_dict())
+    except (ValueError, RuntimeError) as error:  # the latter: weights of another shape
         parser.error(str(error))
     net, recipe, mix, size = objective.net, objective.recipe, objective.mix, objective.input.size
     if args.trunk:
@@ -125,9 +132,9 @@ def main() -> None:
         first = state["step"]
         print(f"goes on at step {first}", flush=True)
 
-    batches = Batches(Renderings(args.synth, first=VALIDATION), args.photos, size, mix, args.seed, recipe.steps)
+    batches = Batches(Renderings(*args.synth, first=VALIDATION), args.photos, size, mix, args.seed, recipe.steps)
     loader = DataLoader(Subset(batches, range(first, recipe.steps)), batch_size=None, num_workers=1, prefetch_factor=4)
-    validation = Validation(Renderings(args.synth, last=VALIDATION), args.photos, objective.input)
+    validation = Validation(Renderings(args.synth[0], last=VALIDATION), args.photos, objective.input)
 
     def save(step: int) -> None:
         state = {"net": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}

@@ -31,8 +31,9 @@ def with_dot(folder, joint: int) -> Renderings:
     """Renderings whose only picture is an opaque dot at one joint."""
     renderings = Renderings(folder)
     black = np.zeros((SIZE, SIZE, 3), np.uint8)
-    dots = [draw_dot(black, k[joint], peak=255) for k in renderings.keypoints]
-    renderings.rgba = np.stack([np.dstack([np.full_like(d, 255), d[..., :1]]) for d in dots])  # white, dot in alpha
+    dots = [draw_dot(black, k[joint], peak=255) for k in renderings.folders[0].keypoints]
+    dotted = np.stack([np.dstack([np.full_like(d, 255), d[..., :1]]) for d in dots])  # white, dot in alpha
+    renderings.folders[0] = renderings.folders[0]._replace(rgba=dotted)
     return renderings
 
 
@@ -87,7 +88,7 @@ def test_a_moved_rendering_has_the_mesh_that_the_runtime_turns_back(folder, seed
     """The crop's place in the old picture, found from the keypoints alone, takes the mesh back to the old camera."""
     renderings = Renderings(folder)
     sample = renderings.sample(seed, np.zeros((SIZE, SIZE, 3), np.uint8), ALWAYS, np.random.default_rng(seed))
-    new, old = (np.asarray(points, np.float64) @ [1, 1j] for points in (sample.keypoints, renderings.keypoints[seed]))
+    new, old = (np.asarray(p, np.float64) @ [1, 1j] for p in (sample.keypoints, renderings.folders[0].keypoints[seed]))
     (turn, shift), *_ = np.linalg.lstsq(np.stack([new, np.ones(21)], 1), old, rcond=None)
     middle = (SIZE - 1) / 2
     centre = turn * (middle + 1j * middle) + shift
@@ -95,7 +96,7 @@ def test_a_moved_rendering_has_the_mesh_that_the_runtime_turns_back(folder, seed
     assert np.hypot(roi.cx - middle, roi.cy - middle) > 0.5
     camera = Camera(FOCAL * SIZE, FOCAL * SIZE, middle, middle, SIZE, SIZE)
     back = roi.to_camera(sample.vertices, camera)
-    np.testing.assert_allclose(back, renderings.vertices[seed].astype(np.float64), atol=2e-6)
+    np.testing.assert_allclose(back, renderings.folders[0].vertices[seed].astype(np.float64), atol=2e-6)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -103,7 +104,7 @@ def test_a_moved_rendering_keeps_mesh_keypoints_and_outline_together(folder, see
     """The outline in the picture has the proportions of the turned mesh."""
     renderings = Renderings(folder)
     sample = renderings.sample(seed, np.zeros((SIZE, SIZE, 3), np.uint8), ALWAYS, np.random.default_rng(seed))
-    still = renderings.vertices[seed].astype(np.float32)
+    still = renderings.folders[0].vertices[seed].astype(np.float32)
     assert np.abs(sample.vertices - still).max() > 1e-3
     hull = pinhole(sample.vertices, np.array([0, 0, DEPTH]), SIZE)
     x, y = np.nonzero(sample.silhouette.T > 127)
@@ -118,23 +119,36 @@ def test_background_shows_around_the_hand_and_through_nothing_else(folder):
     renderings = Renderings(folder)
     background = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)
     sample = renderings.sample(0, background, PLAIN, np.random.default_rng(0))
-    alpha = renderings.rgba[0, ..., 3]
+    alpha = renderings.folders[0].rgba[0, ..., 3]
     np.testing.assert_array_equal(sample.image[alpha == 0], background[alpha == 0])
-    np.testing.assert_array_equal(sample.image[alpha == 255], renderings.rgba[0][alpha == 255][:, :3])
-    np.testing.assert_array_equal(sample.silhouette, renderings.outline[0])
+    np.testing.assert_array_equal(sample.image[alpha == 255], renderings.folders[0].rgba[0][alpha == 255][:, :3])
+    np.testing.assert_array_equal(sample.silhouette, renderings.folders[0].outline[0])
 
 
 def test_only_finished_chunks_are_used(tmp_path):
     folder = write_renderings(tmp_path, 40, 32, chunk=32)  # the second chunk holds 8
     np.save(folder / "done.npy", np.uint8([0, 1]))
-    assert Renderings(folder).index.tolist() == list(range(32, 40))
+    assert Renderings(folder).index[:, 1].tolist() == list(range(32, 40))
     np.save(folder / "done.npy", np.uint8([1, 0]))
-    assert Renderings(folder).index.tolist() == list(range(32))
+    assert Renderings(folder).index[:, 1].tolist() == list(range(32))
     np.save(folder / "done.npy", np.uint8([1, 1]))
     assert len(Renderings(folder)) == 40
-    kept, rest = Renderings(folder, last=5).index, Renderings(folder, first=5).index
+    kept, rest = Renderings(folder, last=5).index[:, 1], Renderings(folder, first=5).index[:, 1]
     assert not set(kept.tolist()) & set(rest.tolist())
     assert len(kept) + len(rest) == 40
+
+
+def test_several_folders_follow_one_another_and_each_keeps_its_first_rows_back(tmp_path):
+    folders = [write_renderings(tmp_path / name, count, 32) for name, count in (("a", 5), ("b", 4))]
+    np.save(folders[1] / "keypoints.npy", np.load(folders[1] / "keypoints.npy") + 3)
+    both, parts = Renderings(*folders, first=2), [Renderings(folder, first=2) for folder in folders]
+    assert [len(both), *map(len, parts)] == [5, 3, 2]
+    background = np.zeros((32, 32, 3), np.uint8)
+    seen = lambda renderings, k: renderings.sample(k, background, PLAIN, np.random.default_rng(0)).keypoints  # noqa: E731
+    for k in range(5):
+        part, row = (parts[0], k) if k < 3 else (parts[1], k - 3)
+        np.testing.assert_array_equal(seen(both, k), seen(part, row))
+    assert np.abs(seen(both, 0) - seen(both, 3)).min() > 1
 
 
 # Photos

@@ -420,6 +420,21 @@ def test_a_finished_run_started_again_changes_nothing(data, whole, monkeypatch):
     assert (whole / "state.pt").read_bytes() == before
 
 
+def test_a_run_may_start_from_the_weights_of_another(data, whole, tmp_path, monkeypatch, capsys):
+    start = ("--start", str(whole / "model.pt"))
+    run(monkeypatch, data, tmp_path / "on", *start, "--rate", "1e-9", "--minutes", "0")
+    began, found = load_checkpoint(whole / "model.pt")[0], load_checkpoint(tmp_path / "on" / "model.pt")[0]
+    for name, value in began.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], value, atol=1e-6, rtol=0)
+    with pytest.raises(SystemExit):
+        run(monkeypatch, data, tmp_path / "no", *start, "--network", "mobrecon_ds")
+    assert "leave out --trunk, --teacher and --network" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(monkeypatch, data, tmp_path / "no", "--start", str(data[1]))
+    assert "real.npz" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
 # The paper's networks through the same script
 
 

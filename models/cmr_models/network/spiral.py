@@ -29,7 +29,7 @@ class UpSample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, V_coarse, C) -> (B, V_fine, C)."""
-        corners = x[:, self.index].unflatten(1, (-1, 3))
+        corners = x.index_select(1, self.index).unflatten(1, (-1, 3))
         return (corners * self.weight.to(x.dtype)).sum(2)
 
 
@@ -44,7 +44,7 @@ class DepthwiseSpiral(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gather each vertex' spiral and sum it with its weights."""
-        return (x[:, self.spirals].unflatten(1, (-1, self.length)) * self.weight).sum(2)
+        return (x.index_select(1, self.spirals).unflatten(1, (-1, self.length)) * self.weight).sum(2)
 
 
 class InceptionSpiral(nn.Module):
