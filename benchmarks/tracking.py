@@ -102,17 +102,23 @@ def synthetic(hands: int, settings: Smoothing, seed: int = 1000) -> list[dict[st
 
 
 def crossings(bundle: Bundle | None, pairs: int, seed: int = 3) -> dict[str, Any]:
-    """Count rendered hands that cross and keep their identity, and frames until one that left is found again."""
+    """Count rendered hands that cross and keep their identity, and frames until one that left is found again.
+
+    Hands are counted in ``kept`` and its ``clips`` only if both were found before they crossed.
+    """
     drawn = crossing.pick(seed, 4 * pairs)
     hands = crossing.found(bundle, drawn)
     share = f"{len(hands)} of {len(drawn)}"
     hands = hands[: 2 * min(pairs, len(hands) // 2)]
-    kept = {"left and right": 0, "right and right": 0}
+    kept = {name: {"kept": 0, "clips": 0} for name in ("left and right", "right and right")}
     for number, (one, other) in enumerate(zip(hands[::2], hands[1::2], strict=True)):
         for name, partner in (("left and right", crossing.mirror(other)), ("right and right", other)):
-            kept[name] += crossing.identities(bundle, crossing.cross(one, partner, number))[1]
+            outcome = crossing.identities(bundle, crossing.cross(one, partner, number))
+            if outcome is not None:
+                kept[name]["kept"] += outcome
+                kept[name]["clips"] += 1
     back = [crossing.return_after(bundle, crossing.leave(hand, n, away=40)) for n, hand in enumerate(hands)]
-    return {"pairs": len(hands) // 2, "found_at_rest": share, "kept": kept, "frames_until_found_again": back}
+    return {"pairs": len(hands) // 2, "found_at_rest": share, "crossing": kept, "frames_until_found_again": back}
 
 
 def _read(path: str) -> tuple[list[crossing.Image], float]:
@@ -185,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", metavar="BUNDLE", help="default: the bundle that comes with the package")
     parser.add_argument("--peer-python", metavar="PATH", help="of an environment with mediapipe and ai-edge-litert")
     parser.add_argument("--hands", type=int, default=6, metavar="N", help="synthetic hands for each frequency")
-    parser.add_argument("--pairs", type=int, default=6, metavar="N", help="rendered pairs of hands that cross")
+    parser.add_argument("--pairs", type=int, default=10, metavar="N", help="rendered pairs of hands that cross")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     args = parser.parse_args(argv)
     try:
@@ -209,13 +215,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _text(report: dict[str, Any]) -> str:
     crossed = report["crossing"]
-    kept = ", ".join(f"{number} of {crossed['pairs']} ({name})" for name, number in crossed["kept"].items())
+    kept = ", ".join(f"{each['kept']} of {each['clips']} ({name})" for name, each in crossed["crossing"].items())
     lines = [
         "synthetic hands: camera-space error, mean second difference, lag",
         table(report["synthetic"]),
         "",
         f"rendered hands of which each by itself is found at rest: {crossed['found_at_rest']}",
-        f"of these, pairs that cross and keep their identity: {kept}",
+        f"{crossed['pairs']} pairs of these cross; where both were found before, identities are kept in {kept}",
         f"frames until a hand that left is found again: {crossed['frames_until_found_again']}",
     ]
     if "clip" in report:

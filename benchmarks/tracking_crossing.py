@@ -80,23 +80,24 @@ def cross(one: Sprite, other: Sprite, seed: int, frames: int = 45) -> list[Image
     return [compose(seed, (other, (FROM + TO - x, 255.0)), (one, (x, 225.0))) for x in xs]
 
 
-def identities(bundle: Bundle | None, clip: list[Image]) -> tuple[list[float], bool]:
+def identities(bundle: Bundle | None, clip: list[Image]) -> bool | None:
     """Follow two hands through a clip of `cross`.
 
     Returns
     -------
-    places, kept
-        Where the hands with the numbers 0 and 1 end, x in pixels (those found); whether both were found before, and
-        both with the same numbers have changed places.
+    bool or None
+        Whether at the end both have changed places with the numbers they had; None if they were not both found while
+        they rested before.
     """
     with HandMeshTracker(bundle, num_hands=2) as tracker:
         shown = [
             {h.track_id: float(h.roi.cx) for h in tracker.track(image, CAMERA, k / 30)} for k, image in enumerate(clip)
         ]
-    before, after = next((each for each in shown if len(each) == 2), {}), shown[-1]
-    kept = len(before) == 2 and before.keys() == after.keys()
+    before, after = next((each for each in shown[: len(shown) // 3] if len(each) == 2), None), shown[-1]
+    if before is None:
+        return None
     middle = 0.5 * (FROM + TO)
-    return list(after.values()), kept and all((before[k] < middle) != (after[k] < middle) for k in before)
+    return before.keys() == after.keys() and all((before[k] < middle) != (after[k] < middle) for k in before)
 
 
 def leave(sprite: Sprite, seed: int, away: int) -> list[Image]:

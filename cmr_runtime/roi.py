@@ -19,6 +19,8 @@ __all__ = ["Roi"]
 
 # Image pixels per crop pixel above which bilinear sampling skips pixels, so that the image is averaged down first.
 _ALIASING = 2.0
+# What may be left of them by halving; above it each pixel is averaged with its neighbours once more.
+_LEFT = math.sqrt(2.0)
 # Joints of a hand, and those whose connection points along it.
 _JOINTS, _WRIST, _KNUCKLE = 21, 0, 9
 # Part of the joints' extent under which that connection says nothing about the hand's direction.
@@ -202,7 +204,8 @@ class Roi:
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
         """Average down the part of the image that the region touches; also the map, (3, 3), back to the image.
 
-        By halves, which is many times quicker than by any other factor, until less than `_ALIASING` is left.
+        By halves, which is many times quicker than by any other factor, until less than `_ALIASING` is left; then, if
+        need be, over two by two pixels without leaving any out.
         """
         halvings = int(math.log2(ratio / _ALIASING)) + 1
         factor = 2**halvings
@@ -221,6 +224,9 @@ class Roi:
             half = (part.shape[1] // 2, part.shape[0] // 2)
             part = cast("npt.NDArray[np.uint8]", cv2.resize(part, half, interpolation=cv2.INTER_AREA))
         shift = 0.5 * factor - 0.5
+        if ratio / factor > _LEFT:
+            part = cast("npt.NDArray[np.uint8]", cv2.blur(part, (2, 2), borderType=cv2.BORDER_CONSTANT))
+            shift -= 0.5 * factor  # `blur` averages a pixel with those to its left and above
         return part, np.array([[factor, 0.0, shift + x0], [0.0, factor, shift + y0], [0.0, 0.0, 1.0]])
 
 

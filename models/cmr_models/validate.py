@@ -1,10 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Held-out figures during training: renderings with exact truth, photos with weak labels."""
+r"""Held-out figures of the default network: renderings with exact truth, photos with weak labels.
+
+    python -m cmr_models.synth.bake data/held_out --count 2000 --seed 1000
+    python -m cmr_models.validate models/weights/hand.pt --synth data/held_out --photos real.npz --count 2000
+
+Its renderings are others than those of the training; of the photos those count that training keeps back.
+"""
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
@@ -12,10 +21,10 @@ from cmr_runtime.heatmaps import decode
 from cmr_runtime.metrics import mean_distance, mpjpe, pa_mpjpe
 
 from .batches import Mix, Photos, Renderings, Sample, mirror
-from .network import HandNet, HandNetConfig, to_input
+from .network import HandNet, HandNetConfig, load_checkpoint, to_input
 from .synth.background import Backgrounds
 
-__all__ = ["Validation"]
+__all__ = ["Validation", "main"]
 
 
 class Validation:
@@ -44,19 +53,26 @@ class Validation:
 
     @torch.no_grad()
     def _predict(self, net: HandNet, samples: list[Sample]) -> dict[str, np.ndarray]:
-        parts: dict[str, list[np.ndarray]] = {"joints": [], "maps": [], "present": [], "right": []}
+        names = ("joints", "vertices", "maps", "outlines", "present", "right")
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
         for start in range(0, len(samples), 32):
             chunk = samples[start : start + 32]
             images = torch.from_numpy(np.stack([s.image for s in chunk])).to(net.joint_regressor.device)
             out = net(to_input(images, self.config))
             parts["joints"].append((net.joint_regressor @ out.mesh.levels[0]).cpu().numpy())
+            parts["vertices"].append(out.mesh.levels[0].cpu().numpy())
+            parts["outlines"].append(out.mesh.silhouette[:, 0].cpu().numpy() > 0)
             parts["maps"].append(out.mesh.heatmaps.sigmoid().cpu().numpy())
             parts["present"].append(out.prior.presence[:, 0].cpu().numpy() > 0)
             parts["right"].append(out.prior.right[:, 0].cpu().numpy() > 0)
         return {k: np.concatenate(v) for k, v in parts.items()}
 
     def run(self, net: HandNet) -> dict[str, float]:
-        """Figures in millimetres and in pixels of a crop of 256; shares for presence and handedness."""
+        """Figures in millimetres and in pixels of a crop of 256; shares for presence, handedness and silhouette.
+
+        ``synth_vertex_mm`` is the mean distance of vertices where the root joints alone are laid on each other,
+        ``synth_iou`` the intersection over union of the refined silhouette and the truth in its cells.
+        """
         figures: dict[str, float] = {}
         regressor = net.joint_regressor.cpu().numpy()
         right, present = [], []
@@ -73,6 +89,13 @@ class Validation:
             pairs = list(zip(got["joints"], truth, strict=True))
             figures[f"{name}_pa_mm"] = 1000 * float(np.mean([pa_mpjpe(a, b) for a, b in pairs]))
             figures[f"{name}_root_mm"] = 1000 * float(np.mean([mpjpe(a, b) for a, b in pairs]))
+            if name == "synth":
+                root = net.mesh.root[0].cpu().numpy()
+                apart = got["vertices"] - np.stack([s.vertices - root @ s.vertices for s in samples])
+                figures["synth_vertex_mm"] = 1000 * float(np.linalg.norm(apart, axis=-1).mean())
+                figures["synth_iou"] = float(
+                    np.mean([_iou(a, s) for a, s in zip(got["outlines"], samples, strict=True)])
+                )
             right += got["right"].tolist()
             present += got["present"].tolist()
         got = self._predict(net, self.others)
@@ -84,3 +107,31 @@ class Validation:
         figures["hand_found"] = float(np.mean(present + got["present"][shown].tolist()))
         figures["empty_found"] = float(np.mean(got["present"][~shown]))
         return {k: round(v, 4) for k, v in figures.items()}
+
+
+def _iou(found: np.ndarray, sample: Sample) -> float:
+    """Intersection over union of a silhouette (M, M) and the cells of which the hand covers at least half."""
+    cells = cv2.resize(sample.silhouette, found.shape[::-1], interpolation=cv2.INTER_AREA) >= 127.5
+    return float((found & cells).sum() / max(1, (found | cells).sum()))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the figures of a checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--synth", type=Path, required=True, help="folder of cmr_models.synth.bake")
+    parser.add_argument("--photos", type=Path, help="file of cmr_models.real_crops")
+    parser.add_argument("--count", type=int, default=256, help="most renderings, and most photos (%(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        net, _ = load_checkpoint(options.checkpoint)
+    except ValueError as error:
+        parser.error(str(error))
+    validation = Validation(Renderings(options.synth, last=options.count), options.photos, net.config, options.count)
+    print(f"{len(validation.rendered)} renderings, {len(validation.photos)} photos")
+    for name, value in validation.run(net).items():
+        print(f"{name:<18}{value:>10.4f}")
+
+
+if __name__ == "__main__":
+    main()

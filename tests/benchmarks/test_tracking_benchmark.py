@@ -141,8 +141,9 @@ def test_hands_that_cross_are_drawn_where_they_are_said_to_be() -> None:
 
 @pytest.mark.slow
 def test_hands_that_cross_keep_their_identity_and_one_that_returns_is_found() -> None:
-    found = tracking.crossings(None, 2)
-    assert found["kept"] == {"left and right": 2, "right and right": 2}
+    found = tracking.crossings(None, 3)
+    for each in found["crossing"].values():
+        assert each["kept"] == each["clips"] > 0
     assert all(frames is not None and frames <= 5 for frames in found["frames_until_found_again"])
 
 

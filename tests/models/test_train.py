@@ -12,11 +12,11 @@ from fake_data import write_photos, write_renderings
 from small_net import CONFIG, SIZE, lively_net
 
 from cmr_export.bundle import export
-from cmr_models import by_name, train
+from cmr_models import by_name, train, validate
 from cmr_models.batches import Batches, Mix, Renderings
 from cmr_models.hand import ROOT_JOINT, load_hand
 from cmr_models.losses import gaussian_maps, heatmap_loss
-from cmr_models.network import load_checkpoint, to_input
+from cmr_models.network import load_checkpoint, save_checkpoint, to_input
 from cmr_models.network import objective as default
 from cmr_models.network.handnet import HandNetOutput
 from cmr_models.network.mesh import MeshOutput
@@ -335,12 +335,19 @@ def test_figures_of_a_network_that_knows_the_answers(data, monkeypatch):
         vertices = np.stack([np.zeros_like(HAND.template) if s.vertices is None else 2 * s.vertices for s in samples])
         joints = [s.world if s.vertices is None else HAND.joint_regressor @ (2 * s.vertices) for s in samples]
         flags = {"present": np.array([s.present for s in samples]), "right": np.array([s.right for s in samples])}
-        return {"joints": np.stack(joints), "maps": maps, "vertices": vertices, **flags}
+        blocks = [np.zeros((SIZE, SIZE)) if s.silhouette is None else s.silhouette for s in samples]
+        cells = np.stack(blocks).reshape(len(samples), SIZE // 2, 2, SIZE // 2, 2).mean((2, 4)) >= 127.5
+        cells[: len(cells) // 2] &= np.arange(SIZE // 2) < 0  # the first half shows no hand
+        return {"joints": np.stack(joints), "maps": maps, "vertices": vertices, "outlines": cells, **flags}
 
     monkeypatch.setattr(validation, "_predict", oracle)
     figures = validation.run(net)
     assert figures["synth_px256"] < 2
     assert figures["synth_pa_mm"] == pytest.approx(0, abs=1e-2)
+    assert figures["synth_iou"] == 0.5
+    root = HAND.joint_regressor[ROOT_JOINT]
+    lengths = [np.linalg.norm(s.vertices - root @ s.vertices, axis=1).mean() for s in validation.rendered]
+    assert figures["synth_vertex_mm"] == pytest.approx(1000 * np.mean(lengths), rel=1e-3)
     assert figures["synth_root_mm"] > 10  # twice as large: seen without the similarity
     assert figures["photo_pa_mm"] == figures["photo_root_mm"] == pytest.approx(0, abs=1e-3)
     assert [figures[k] for k in ("right_seen_right", "left_seen_left", "hand_found", "empty_found")] == [1, 1, 1, 0]
@@ -351,6 +358,19 @@ def test_validation_repeats_itself(data):
     first, second = (Validation(Renderings(data[0]), data[1], CONFIG, count=3).run(net) for _ in range(2))
     assert first == second
     assert all(math.isfinite(v) for v in first.values())
+
+
+def test_the_command_prints_what_validation_finds(data, tmp_path, capsys):
+    net, path = lively_net(), tmp_path / "net.pt"
+    save_checkpoint(path, net)
+    validate.main([str(path), "--synth", str(data[0]), "--photos", str(data[1]), "--count", "3"])
+    title, *lines = capsys.readouterr().out.splitlines()
+    assert title == "3 renderings, 2 photos"
+    found = {name: float(value) for name, value in map(str.split, lines)}
+    assert found == Validation(Renderings(data[0], last=3), data[1], CONFIG, count=3).run(net)
+    with pytest.raises(SystemExit):
+        validate.main([str(data[1]), "--synth", str(data[0])])
+    assert "real.npz" in capsys.readouterr().err
 
 
 # The script
