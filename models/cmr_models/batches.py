@@ -20,11 +20,12 @@ from .photos.jpeg import decode
 from .synth.background import Backgrounds
 from .synth.camera_noise import degrade
 from .synth.rng import Rng
-from .synth.view import SIDE
 
 __all__ = ["Batches", "Mix", "Photos", "Renderings", "collate"]
 
 
+#: Side of a photo's crop in sides of the joints' box; the baked crop holds no more.
+PHOTO_SIDE = (1.15, 2.2)
 #: Files of `Folder`, in its order.
 FILES = ("rgba", "silhouette", "vertices", "keypoints", "focal")
 
@@ -41,6 +42,8 @@ class Mix:
     zoom: tuple[float, float] = (0.45, 1.1)
     turn: float = 0.5  # standard deviation of in-plane rotation, radians
     shift: float = 0.1  # largest shift, in crop sides
+    softened: float = 0.6  # share of renderings blurred before they are laid over a background: they are too sharp
+    soft: tuple[float, float] = (0.3, 1.2)  # standard deviation of that blur, pixels
 
 
 @dataclass
@@ -116,23 +119,20 @@ class Renderings:
         rgba, outline = folder.rgba[k], folder.outline[k]
         vertices, keypoints = folder.vertices[k].astype(np.float32), folder.keypoints[k].copy()
         size = len(background)
+        layer = np.dstack([rgba[..., :3] * (rgba[..., 3:] / np.float32(255)), rgba[..., 3:].astype(np.float32)])
+        if random.random() < mix.softened:
+            layer = cv2.GaussianBlur(layer, (0, 0), random.uniform(*mix.soft))
         if random.random() < mix.zoomed or size != len(rgba):
             angle, middle = random.normal(0, mix.turn), np.full(2, (len(rgba) - 1) / 2)
             zoom = np.exp(random.uniform(*np.log(mix.zoom))) * size / len(rgba)
             matrix = warp(size, angle, zoom, middle, random.uniform(-1, 1, 2) * mix.shift * size)
-            premultiplied = np.concatenate([rgba[..., :3] * (rgba[..., 3:] / 255.0), rgba[..., 3:]], 2).astype(
-                np.float32
-            )
-            moved = cv2.warpAffine(premultiplied, matrix, (size, size), flags=cv2.INTER_LINEAR)
+            layer = cv2.warpAffine(layer, matrix, (size, size), flags=cv2.INTER_LINEAR)
             outline = cv2.warpAffine(outline, matrix, (size, size), flags=cv2.INTER_LINEAR)
-            image = moved[..., :3] + background * (1 - moved[..., 3:] / 255)
             # The mesh is given in the camera that looks along the ray through the middle of the new crop.
             aside = np.linalg.solve(matrix[:, :2], np.full(2, (size - 1) / 2) - matrix[:, 2]) - middle
             vertices = rotate_z(vertices @ towards(aside, float(folder.focal[k])).astype(np.float32), angle)
             keypoints = (keypoints @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-        else:
-            alpha = rgba[..., 3:] / np.float32(255)
-            image = rgba[..., :3] * alpha + background * (1 - alpha)
+        image = layer[..., :3] + background * (1 - layer[..., 3:] / 255)
         return Sample(np.round(image).astype(np.uint8), keypoints, np.asarray(outline), vertices, present=True)
 
 
@@ -146,8 +146,10 @@ class Photos:
             self.right, self.weight, self.valid = data["right"], data["weight"], data["valid"]
             self.index = np.flatnonzero(data["val"] == val)
             groups = data["group"][self.index]
-        # Folders differ in size and variety: draw each hand with the square root of its group's share.
-        _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
+        # Collections differ in size and variety: draw each hand with the square root of its collection's share. Their
+        # groups say little: some are one person's rooms, others the gestures of the same three people.
+        collections = [str(group).split("_")[0] for group in groups]
+        _, inverse, counts = np.unique(collections, return_inverse=True, return_counts=True)
         self.chance = counts[inverse] ** -0.5
         self.chance /= self.chance.sum()
 
@@ -167,7 +169,7 @@ class Photos:
         low, high = keypoints.min(0), keypoints.max(0)
         side, angle, shift = 1.7, 0.0, np.zeros(2)
         if mix is not None:
-            side, angle = random.uniform(*SIDE), random.normal(0, mix.turn)
+            side, angle = np.exp(random.uniform(*np.log(PHOTO_SIDE))), random.normal(0, mix.turn)
             shift = random.uniform(-1, 1, 2) * mix.shift * size
         matrix = warp(size, angle, size / (side * (high - low).max()), (low + high) / 2, shift)
         image = np.ascontiguousarray(image)

@@ -88,13 +88,18 @@ def normal_loss(vertices: Tensor, target: Tensor, faces: Tensor) -> Tensor:
     return (F.normalize(_edges(vertices, faces), dim=-1, eps=1e-8) * normal[:, :, None]).sum(-1).abs().mean()
 
 
-def similarity_align(points: Tensor, target: Tensor) -> Tensor:
+def similarity_align(points: Tensor, target: Tensor, turn: bool = True) -> Tensor:
     """Move points (B, J, 3) onto the target by the best rotation, scale and translation (Umeyama, 1991).
 
-    The motion itself is taken as constant: gradients flow through the moved points only.
+    Without ``turn`` by scale and translation alone. The motion itself is taken as constant: gradients flow through the
+    moved points only.
     """
     mean, goal = points.mean(1, keepdim=True), target.mean(1, keepdim=True)
     a, b = points - mean, target - goal
+    if not turn:
+        with torch.no_grad():
+            scale = (a * b).sum((1, 2)).clamp_min(0) / a.square().sum((1, 2)).clamp_min(1e-12)
+        return scale[:, None, None] * a + goal
     with torch.no_grad():
         u, s, vt = torch.linalg.svd(a.transpose(1, 2) @ b)
         sign = torch.ones_like(s)
@@ -104,12 +109,13 @@ def similarity_align(points: Tensor, target: Tensor) -> Tensor:
     return scale[:, None, None] * a @ rotation + goal
 
 
-def similarity_loss(joints: Tensor, world: Tensor, weight: Tensor) -> Tensor:
+def similarity_loss(joints: Tensor, world: Tensor, weight: Tensor, turn: bool = True) -> Tensor:
     """Mean absolute distance to weak 3D labels after moving the prediction onto them, metres; weights (B,).
 
-    The prediction is moved, not the label: a shrinking prediction gains nothing.
+    The prediction is moved, not the label: a shrinking prediction gains nothing. Without ``turn`` it is not turned, so
+    that the label tells the view as well.
     """
-    moved = similarity_align(joints, world)
+    moved = similarity_align(joints, world, turn)
     return ((moved - world).abs().mean((1, 2)) * weight).sum() / weight.sum().clamp_min(1e-6)
 
 

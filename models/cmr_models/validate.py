@@ -35,8 +35,8 @@ class Validation:
     ) -> None:
         self.config = config
         random, size = np.random.default_rng(seed), config.size
-        backgrounds = Backgrounds(photos, seed)
-        still = Mix(zoomed=0.0)
+        backgrounds = Backgrounds(photos, seed, val=True)
+        still = Mix(zoomed=0.0, softened=0.0)
         self.rendered = [
             renderings.sample(i, background, still, random)
             for i, background in enumerate(backgrounds.sample(min(count, len(renderings)), size))

@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from cmr_runtime import Camera
 from cmr_runtime.roi import Roi
 
 SIZE = 96
-PLAIN = Mix(zoomed=0.0, mirrored=0.0)
+PLAIN = Mix(zoomed=0.0, mirrored=0.0, softened=0.0)
 ALWAYS = replace(PLAIN, zoomed=1.0)
 
 
@@ -99,7 +100,7 @@ def test_a_moved_rendering_has_the_mesh_that_the_runtime_turns_back(folder, seed
     np.testing.assert_allclose(back, renderings.folders[0].vertices[seed].astype(np.float64), atol=2e-6)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(1, 6))  # no crop of these cuts the hand
 def test_a_moved_rendering_keeps_mesh_keypoints_and_outline_together(folder, seed):
     """The outline in the picture has the proportions of the turned mesh."""
     renderings = Renderings(folder)
@@ -138,6 +139,20 @@ def test_only_finished_chunks_are_used(tmp_path):
     assert len(kept) + len(rest) == 40
 
 
+def test_softening_blurs_the_hand_and_not_what_is_behind(folder):
+    background = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)
+    renderings = Renderings(folder)
+    soft = replace(PLAIN, softened=1.0, soft=(1.0, 1.0))
+    sharp, blurred = (renderings.sample(0, background, mix, np.random.default_rng(0)) for mix in (PLAIN, soft))
+    alpha = renderings.folders[0].rgba[0, ..., 3]
+    far = cv2.dilate(alpha, np.ones((15, 15), np.uint8)) == 0
+    np.testing.assert_array_equal(blurred.image[far], background[far])
+    inside = cv2.erode(alpha, np.ones((15, 15), np.uint8)) == 255
+    assert np.abs(blurred.image[inside].astype(int) - sharp.image[inside]).max() <= 1  # even colour inside
+    assert (blurred.image != sharp.image).any()
+    np.testing.assert_array_equal(blurred.silhouette, sharp.silhouette)
+
+
 def test_several_folders_follow_one_another_and_each_keeps_its_first_rows_back(tmp_path):
     folders = [write_renderings(tmp_path / name, count, 32) for name, count in (("a", 5), ("b", 4))]
     np.save(folders[1] / "keypoints.npy", np.load(folders[1] / "keypoints.npy") + 3)
@@ -152,6 +167,18 @@ def test_several_folders_follow_one_another_and_each_keeps_its_first_rows_back(t
 
 
 # Photos
+
+
+def test_collections_are_drawn_by_the_root_of_their_size_whatever_their_groups(photos, tmp_path):
+    with np.load(photos) as data:
+        content = dict(data)
+    content["val"][:] = False
+    content["group"] = np.array(["lab_a"] * 3 + ["lab_b"] * 5 + ["digits"] * 2 + ["rooms_x", "rooms_y"])
+    np.savez(tmp_path / "real.npz", **content)
+    chance = Photos(tmp_path / "real.npz").chance
+    shares = np.array([chance[:8].sum(), chance[8:10].sum(), chance[10:].sum()])
+    np.testing.assert_allclose(shares / shares[1], [2.0, 1.0, 1.0])  # 8, 2 and 2 hands
+    assert chance[:8].std() == pytest.approx(0)
 
 
 @pytest.mark.parametrize("mix", [None, Mix()], ids=["plain", "augmented"])
@@ -194,7 +221,7 @@ def test_a_photos_border_lies_where_the_file_says_for_either_hand(photos, edges)
         x0, x1 = edges if right else (95 - edges[1], 95 - edges[0])
         for seed in range(8):
             random = np.random.default_rng(seed)
-            side = np.random.default_rng(seed).uniform(1.3, 2.2)
+            side = 1.15 * (2.2 / 1.15) ** np.random.default_rng(seed).random()  # even in the logarithm
             sample = source.sample(number, 400, still, random)
             scale = 400 / (side * 47.5)
             middle = 47.75 if right else 95 - 47.75

@@ -221,6 +221,18 @@ def test_similarity_loss_gains_nothing_by_size_turn_or_place(scale):
     assert float(similarity_loss(a, 2 * b, ONES)) == pytest.approx(2 * before, rel=1e-9)
 
 
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+def test_without_turns_the_similarity_loss_sees_the_view_and_nothing_of_size_and_place(scale):
+    world = points(1, 2, 21, 3)
+    moved = scale * world + points(2, 2, 1, 3)
+    assert float(similarity_loss(moved, world, ONES.double(), turn=False)) == pytest.approx(0, abs=1e-12)
+    turned = moved @ rotation(3)
+    assert float(similarity_loss(turned, world, ONES.double(), turn=False)) > 0.1
+    assert float(similarity_loss(turned, world, ONES.double())) == pytest.approx(0, abs=1e-12)
+    mirrored = similarity_align(-world, world, turn=False)  # no negative scale
+    torch.testing.assert_close(mirrored, world.mean(1, keepdim=True).expand_as(world))
+
+
 def test_following_the_gradient_of_the_similarity_loss_reaches_the_label():
     world = 0.1 * points(1, 2, 21, 3)
     joints = (world + 0.03 * points(0, 2, 21, 3)).requires_grad_()

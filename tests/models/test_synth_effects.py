@@ -145,8 +145,12 @@ def test_backgrounds_vary_and_repeat_by_seed(tmp_path):
     np.savez(bank, bg_jpeg=np.concatenate(jpegs), bg_offsets=np.cumsum([0] + [len(j) for j in jpegs]))
     source = Backgrounds(bank, 0)
     assert len(source) == 2
-    colours = {tuple((source.photo(40).mean((0, 1)) > 128).tolist()) for _ in range(20)}
-    assert colours == {(True, False, False), (False, False, True)}
+    colours = lambda source: {tuple((source.photo(40).mean((0, 1)) > 128).tolist()) for _ in range(20)}  # noqa: E731
+    assert colours(source) == {(True, False, False), (False, False, True)}
+    # One of them is held out.
+    np.savez(bank, **np.load(bank), bg_val=np.array([False, True]))
+    assert colours(Backgrounds(bank, 0)) == {(True, False, False)}
+    assert colours(Backgrounds(bank, 0, val=True)) == {(False, False, True)}
 
 
 def test_camera_effects_do_what_they_say():
@@ -164,6 +168,9 @@ def test_camera_effects_do_what_they_say():
     warm = expose(grey, torch.tensor([[1.2, 1.0, 0.8]]), one, one, one)
     assert warm[0, 0, 0, 0] > warm[0, 1, 0, 0] > warm[0, 2, 0, 0]
     assert lower_resolution(image, 2.0).amax() < 0.5
+    ramp = torch.arange(160.0).expand(1, 1, 160, 160) / 160
+    for factor in (1.3, 2.1, 3.1):  # nothing moves, save within a few pixels of the border
+        assert (lower_resolution(ramp, factor) - ramp)[..., 16:-16].abs().max() * 160 < 0.1
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     errors = [np.abs(compress(noise, q).astype(int) - noise).mean() for q in (20, 98)]
     assert errors[0] > errors[1]

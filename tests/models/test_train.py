@@ -158,9 +158,10 @@ def test_photos_add_their_terms_and_teach_no_mesh(batch):
     net = lively_net()
     out = net(to_input(batch["image"], CONFIG))
     terms = losses(out, batch, net)
-    assert {"photo3d", "photo2d"} <= set(terms)
+    assert {"photo3d", "turn", "photo2d"} <= set(terms)
     meshed = torch.zeros(len(batch["weight"])).bool().index_fill(0, batch["meshed"], True)
-    for term, wanted in {"photo3d": batch["weight"] > 0, "photo2d": batch["weight"] > 0, "mesh": meshed}.items():
+    labelled = batch["weight"] > 0
+    for term, wanted in {"photo3d": labelled, "turn": labelled, "photo2d": labelled, "mesh": meshed}.items():
         grad = torch.autograd.grad(terms[term], out.mesh.levels[0], retain_graph=True)[0]
         touched = grad.abs().amax((1, 2)) > 0
         assert touched.tolist() == wanted.tolist()
@@ -210,6 +211,15 @@ def test_left_and_right_hands_count_alike_for_handedness(data, mirrored):
     share = (1 - mirrored) / mirrored  # a left hand is that much rarer
     total = each[right & present].sum() + share * each[~right].sum()
     assert found == pytest.approx(2 * float(total) / (rights + share * lefts), rel=1e-4)
+
+
+def test_pictures_with_and_without_a_hand_count_alike_for_presence(data):
+    batch = Batches(Renderings(data[0]), None, SIZE, Mix(rendered=5, photos=0, empty=2), 0, 5)[0]
+    out, recipe = lively_net()(to_input(batch["image"], CONFIG)), HandNetRecipe(presence=2.0)
+    logit, softplus = out.prior.presence[:, 0].detach(), torch.nn.functional.softplus
+    halves = softplus(-logit[batch["present"]]).mean(), softplus(logit[~batch["present"]]).mean()
+    found = float(losses(out, batch, lively_net(), recipe)["presence"].detach())
+    assert found == pytest.approx(float(sum(halves)), rel=1e-4)  # twice their mean
 
 
 def test_training_steps_lower_the_loss_and_leave_the_frozen_layers(batch):

@@ -44,10 +44,11 @@ class HandNetRecipe(Recipe):
     heatmaps: float = 1.0
     empty: float = 0.25  # of the heat maps of pictures without a hand
     silhouette: float = 2.0
-    presence: float = 0.3
+    presence: float = 1.0
     handedness: float = 1.0
-    photo_joints: float = 60.0
-    photo_view: float = 5.0
+    photo_joints: float = 120.0
+    photo_turn: float = 30.0  # of the labels' own view, which is less sure than their shape
+    photo_view: float = 10.0
 
 
 class HandNetObjective(Objective):
@@ -101,7 +102,10 @@ class HandNetObjective(Objective):
             "sil2": recipe.silhouette * silhouette_loss(mesh.silhouette.float(), coverage, outlined),
         }
         binary = F.binary_cross_entropy_with_logits
-        terms["presence"] = recipe.presence * binary(prior.presence[:, 0].float(), present)
+        # Pictures without a hand are few; both kinds count alike.
+        empty = (1 - present) * (present.sum() / (1 - present).sum().clamp_min(1))
+        shown = binary(prior.presence[:, 0].float(), present, reduction="none")
+        terms["presence"] = recipe.presence * (shown * (present + empty)).sum() / (present + empty).sum().clamp_min(1)
         side = binary(prior.right[:, 0].float(), batch["right"].float(), reduction="none")
         # Mirrored hands are few; both sides count alike.
         both = present * torch.where(batch["right"], 1.0, (1 - mirrored) / max(mirrored, 1e-3))
@@ -121,6 +125,7 @@ class HandNetObjective(Objective):
         if bool((batch["weight"] > 0).any()):
             joints = net.joint_regressor @ mesh.levels[0].float()
             terms["photo3d"] = recipe.photo_joints * similarity_loss(joints, batch["world"], batch["weight"])
+            terms["turn"] = recipe.photo_turn * similarity_loss(joints, batch["world"], batch["weight"], turn=False)
             terms["photo2d"] = recipe.photo_view * reprojection_loss(joints, batch["keypoints"], batch["weight"])
         return terms
 

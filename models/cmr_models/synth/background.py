@@ -97,28 +97,35 @@ class Backgrounds:
     Parameters
     ----------
     bank : Path or None
-        npz with ``bg_jpeg`` uint8 (all JPEG files end to end) and ``bg_offsets`` int64 (N + 1, or N starts).
+        npz with ``bg_jpeg`` uint8 (all JPEG files end to end), ``bg_offsets`` int64 (N + 1, or N starts), and
+        ``bg_val`` bool (N,) where some are held out.
     seed : int
         Seed.
+    val : bool
+        Those held out, in the place of all others.
     """
 
-    def __init__(self, bank: str | Path | None = None, seed: int = 0) -> None:
+    def __init__(self, bank: str | Path | None = None, seed: int = 0, val: bool = False) -> None:
         self._random = np.random.default_rng(seed)
         self._bytes, self._offsets = None, np.zeros(1, np.int64)
+        self._index = np.zeros(0, np.int64)
         if bank is not None:
             with np.load(bank) as data:
                 self._bytes, offsets = data["bg_jpeg"], data["bg_offsets"].astype(np.int64)
+                held_out = data.get("bg_val")
             end = [len(self._bytes)] if offsets[-1] < len(self._bytes) else []
             self._offsets = np.concatenate([offsets, end]).astype(np.int64)
+            every = np.zeros(len(self._offsets) - 1, bool) if held_out is None else held_out
+            self._index = np.flatnonzero(every == val)
 
     def __len__(self) -> int:
-        """Count the photographs in the bank."""
-        return len(self._offsets) - 1
+        """Count the photographs of the bank that are used."""
+        return len(self._index)
 
     def photo(self, size: int) -> np.ndarray:
         """Cut a random square, turned and mirrored, out of a random photograph."""
         random = self._random
-        index = random.integers(len(self))
+        index = self._index[random.integers(len(self))]
         data = self._bytes[self._offsets[index] : self._offsets[index + 1]]
         image = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
         shortest = min(image.shape[:2])

@@ -76,7 +76,9 @@ def expose(images: Tensor, gain: Tensor, gamma: Tensor, contrast: Tensor, satura
 def lower_resolution(images: Tensor, factor: float) -> Tensor:
     """Shrink by a factor and enlarge again."""
     size = images.shape[-2:]
-    small = functional.interpolate(images, scale_factor=1 / factor, mode="bilinear", antialias=True)
+    # By sizes and not by the factor: this would be taken as it is while the size is rounded, and shift the picture.
+    less = [max(1, round(side / factor)) for side in size]
+    small = functional.interpolate(images, size=less, mode="bilinear", antialias=True)
     return functional.interpolate(small, size=size, mode="bilinear").clamp(0, 1)
 
 
