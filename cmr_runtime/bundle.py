@@ -8,6 +8,7 @@ import importlib.resources
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from .archive import MANIFEST, check_seal, pack, unpack
@@ -16,7 +17,7 @@ from .files import write_whole
 from .manifest import Manifest, Precision, check_part, graph_part, kind_of, read_manifest, write_manifest
 from .topology import Topology
 
-__all__ = ["MAX_BYTES", "SHIPPED", "Bundle", "write_bundle"]
+__all__ = ["MAX_BYTES", "SHIPPED", "Bundle", "shipped_file", "write_bundle"]
 
 #: Largest file that is read, bytes: room for two stages of ResNet-50 encoders in float32 (some 600 MB).
 MAX_BYTES = 1 << 30
@@ -103,25 +104,10 @@ class Bundle:
     def default(cls, precision: str = "fp32") -> Bundle:
         """Open the bundle that comes with the package, in one of the precisions in `SHIPPED`.
 
-        Raises
-        ------
-        BundleError
-            This copy of the package holds none (a source tree before its first export), or not in this precision.
+        Raises `BundleError` as `shipped_file` does.
         """
-        if precision not in SHIPPED:
-            raise BundleError(
-                f"the package comes in {' and '.join(SHIPPED)}, not in {precision!r}; "
-                "make such a bundle with `cmr-export --precision`"
-            )
-        name = SHIPPED[precision]
-        resource = importlib.resources.files("cmr_runtime.data").joinpath(name)
-        if not resource.is_file():
-            raise BundleError(
-                "this copy of cmr_runtime holds no default bundle; make it with "
-                f"`cmr-export --ckpt MODEL.pt --precision {precision} --out cmr_runtime/data/{name}`, "
-                "or name a bundle of your own"
-            )
-        return cls.from_bytes(resource.read_bytes(), name)
+        file = shipped_file(precision)
+        return cls.from_bytes(file.read_bytes(), file.name)
 
     @classmethod
     def from_bytes(cls, data: bytes, source: str) -> Bundle:
@@ -162,6 +148,30 @@ class Bundle:
             detector=by_kind.get("detector"),
             detector_size=manifest.detector_size,
         )
+
+
+def shipped_file(precision: str) -> Traversable:
+    """Return the file of the bundle that comes with the package, in one of the precisions in `SHIPPED`.
+
+    Raises
+    ------
+    BundleError
+        This copy of the package holds none (a source tree before its first export), or not in this precision.
+    """
+    if precision not in SHIPPED:
+        raise BundleError(
+            f"the package comes in {' and '.join(SHIPPED)}, not in {precision!r}; "
+            "make such a bundle with `cmr-export --precision`"
+        )
+    name = SHIPPED[precision]
+    file = importlib.resources.files("cmr_runtime.data").joinpath(name)
+    if not file.is_file():
+        raise BundleError(
+            "this copy of cmr_runtime holds no default bundle; make it with "
+            f"`cmr-export --ckpt MODEL.pt --precision {precision} --out cmr_runtime/data/{name}`, "
+            "or name a bundle of your own"
+        )
+    return file
 
 
 def write_bundle(

@@ -153,7 +153,7 @@ class Detector:
         return Palm(float(points[0, 0]), float(points[0, 1]), size, math.atan2(across, -down), score, keypoints)
 
 
-def merge(boxes: _Array, scores: _Array, shared: float = SHARED) -> list[tuple[_Array, float]]:
+def merge(boxes: _Array, scores: _Array) -> list[tuple[_Array, float]]:
     """Weighted suppression: each box becomes the mean, by score, of those that overlap the best one left.
 
     Parameters
@@ -162,8 +162,6 @@ def merge(boxes: _Array, scores: _Array, shared: float = SHARED) -> list[tuple[_
         Centre (x, y), width, height, and what else is to be averaged with them.
     scores : (N,) array
         Greater than 0.
-    shared : float
-        Intersection over union above which two boxes show the same.
 
     Returns
     -------
@@ -180,7 +178,7 @@ def merge(boxes: _Array, scores: _Array, shared: float = SHARED) -> list[tuple[_
         best = int(left.argmax())
         sides = np.maximum(np.minimum(high, high[best]) - np.maximum(low, low[best]), 0.0)
         inside = sides[:, 0] * sides[:, 1]
-        group = left & (inside > shared * (area + area[best] - inside))
+        group = left & (inside > SHARED * (area + area[best] - inside))
         group[best] = True
         found.append((np.average(boxes[group], axis=0, weights=scores[group]), float(scores[best])))
         left &= ~group

@@ -29,6 +29,8 @@ _BITS = 4
 # Directions to the lights in the camera frame, and their strength: a key light from the upper left, a weak fill.
 _LIGHTS = (((-0.5, -0.7, -0.6), 0.72), ((0.8, 0.2, -0.5), 0.24))
 _AMBIENT = 0.32
+#: Side of a picture on a sheet, pixels.
+CELL = 224
 
 
 def draw_hands(
@@ -76,18 +78,18 @@ def draw_hands(
     return canvas
 
 
-def contact_sheet(images: Sequence[_Image], columns: int | None = None, cell: int = 224) -> _Image:
-    """Many pictures as one, row by row; each is fitted into a square of `cell` pixels on a dark ground."""
-    columns = columns or max(1, math.ceil(math.sqrt(len(images))))
+def contact_sheet(images: Sequence[_Image]) -> _Image:
+    """Many pictures as one, row by row; each is fitted into a square of `CELL` pixels on a dark ground."""
+    columns = max(1, math.ceil(math.sqrt(len(images))))
     rows = max(1, math.ceil(len(images) / columns))
-    sheet = np.full((rows * cell, columns * cell, 3), 24, np.uint8)
+    sheet = np.full((rows * CELL, columns * CELL, 3), 24, np.uint8)
     for number, image in enumerate(images):
         height, width = image.shape[:2]
-        shrink = cell / max(height, width)
+        shrink = CELL / max(height, width)
         size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrink < 1 else cv2.INTER_CUBIC)
-        y = number // columns * cell + (cell - size[1]) // 2
-        x = number % columns * cell + (cell - size[0]) // 2
+        y = number // columns * CELL + (CELL - size[1]) // 2
+        x = number % columns * CELL + (CELL - size[0]) // 2
         sheet[y : y + size[1], x : x + size[0]] = small
     return sheet
 

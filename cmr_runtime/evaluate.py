@@ -94,12 +94,12 @@ def read_samples(folder: Path, limit: int | None = None) -> list[Sample]:
     path = folder / names[0]
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(entries, list):
-            raise InputError(f"{path} is no list of photos")
-        if not entries:
-            raise InputError(f"{path} lists no photo; give at least one entry")
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
+    if not isinstance(entries, list):
+        raise InputError(f"{path} is no list of photos")
+    if not entries:
+        raise InputError(f"{path} lists no photo; give at least one entry")
     samples = []
     for number, entry in enumerate(entries[:limit]):
         try:

@@ -52,7 +52,7 @@ class Worker:
         self._process, self._on_result = process, on_result
         self._waiting: _Frame | None = None
         self._closed = False
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._change = threading.Condition()
         self._working = threading.RLock()
         self._thread = threading.Thread(target=self._run, name="cmr-live", daemon=True)
@@ -110,7 +110,7 @@ class Worker:
                     hands = [] if frame is None else self._process(*frame)
                 if frame is not None:
                     self._on_result(hands, frame.seconds, frame.image)
-            except Exception as error:  # whatever it is, it belongs to the caller
+            except BaseException as error:  # whatever it is, SystemExit too, it belongs to the caller
                 with self._change:
                     self._error = self._error or error
 

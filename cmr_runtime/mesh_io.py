@@ -142,7 +142,8 @@ class JsonLines:
                 data = data[self._file.write(data) :]
         except BaseException as error:
             with contextlib.suppress(OSError):  # what is no file on a disk has no length
-                self._file.truncate(start)
+                self._file.seek(start)  # else zeros would stand before the next line
+                self._file.truncate()
             if isinstance(error, OSError):
                 raise write_error("JSON lines", self._path, error) from error
             raise

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from .arguments import MAX_REACH
 from .camera import Camera
 from .finding import SCALE
 from .results import Hand
@@ -54,12 +55,14 @@ class Motion:
         return math.exp(log_depth) * np.array([x, y, 1.0])
 
     def roi(self, time: float, camera: Camera) -> Roi:
-        """Where to look for the hand, turned so that it points up."""
+        """Where to look for the hand, turned so that it points up; the last region if it goes out of reach."""
         # The mesh as it was placed: steadier than 2D keypoints, of which single ones may be far off.
         points = camera.project(self._shape + self.root(time))
-        if not np.isfinite(points).all():
+        # Of a hand that is expected to pass the camera, the image has no place, or none that can be looked at.
+        if not np.abs(points).max() <= MAX_REACH:
             return self._roi
-        return Roi.upright(points, SCALE, self._roi.angle, self._roi.mirrored)
+        roi = Roi.upright(points, SCALE, self._roi.angle, self._roi.mirrored)
+        return roi if roi.size <= MAX_REACH else self._roi
 
     def possible(self, root: _Float, time: float) -> bool:
         """Whether the hand can have come to this depth: a registration that fails may put it anywhere."""

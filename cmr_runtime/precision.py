@@ -24,6 +24,7 @@ from .bundle import SHIPPED, Bundle
 from .errors import InputError
 from .files import write_whole
 from .network import MeshStage, PriorStage
+from .session import CPU, check_providers
 
 __all__ = ["CHOICES", "cache_folder", "fastest", "open_bundle"]
 
@@ -37,7 +38,10 @@ _ENTRIES = 64
 
 
 def open_bundle(
-    bundle: Bundle | str | os.PathLike[str] | None, precision: str | None = None, threads: int = 1
+    bundle: Bundle | str | os.PathLike[str] | None,
+    precision: str | None = None,
+    threads: int = 1,
+    providers: Sequence[str] = CPU,
 ) -> Bundle:
     """Open a caller's bundle, or one of those that come with the package.
 
@@ -47,13 +51,13 @@ def open_bundle(
         None is a bundle of the package.
     precision : {"fp32", "int8", "auto"} or None
         Which of these; None is "fp32". "auto" is the faster one on this machine, by a measurement that is made once.
-    threads : int
-        Threads inside a stage, for that measurement.
+    threads, providers
+        Threads inside a stage and execution providers of ONNX Runtime, for that measurement.
 
     Raises
     ------
     InputError
-        Another precision, or one for a bundle of the caller's own, which has its own.
+        Another precision, or one for a bundle of the caller's own, which has its own; or what is no bundle.
     BundleError
         The bundle is absent or damaged.
     """
@@ -64,14 +68,18 @@ def open_bundle(
         )
     if isinstance(bundle, Bundle):
         return bundle
-    if bundle is not None:
+    if isinstance(bundle, str | os.PathLike):
         return Bundle.open(bundle)
+    if bundle is not None:
+        raise InputError(f"bundle is {bundle!r}; give a path, an open Bundle, or None for the one of the package")
     if precision == "auto":
-        return fastest([Bundle.default(each) for each in SHIPPED], threads)
+        return fastest([Bundle.default(each) for each in SHIPPED], threads, providers=providers)
     return Bundle.default(precision or "fp32")
 
 
-def fastest(bundles: Sequence[Bundle], threads: int = 1, cache: Path | None = None) -> Bundle:
+def fastest(
+    bundles: Sequence[Bundle], threads: int = 1, cache: Path | None = None, providers: Sequence[str] = CPU
+) -> Bundle:
     """Choose the bundle whose two networks take least time on this machine.
 
     Parameters
@@ -83,6 +91,8 @@ def fastest(bundles: Sequence[Bundle], threads: int = 1, cache: Path | None = No
     cache : Path or None
         File with what was measured before; None is ``precision.json`` in `cache_folder`. A cache that cannot be read
         or written costs a measurement (about 0.2 s), and nothing else.
+    providers : sequence of str
+        Execution providers of ONNX Runtime, the preferred one first.
 
     Returns
     -------
@@ -93,19 +103,20 @@ def fastest(bundles: Sequence[Bundle], threads: int = 1, cache: Path | None = No
     Raises
     ------
     InputError
-        No bundle.
+        No bundle, or a provider that this build of ONNX Runtime lacks.
     BundleError
         A graph that does not fit its bundle.
     """
     if not bundles:
         raise InputError("no bundles to choose from; give at least one")
+    tried = check_providers(providers)
     if len(bundles) == 1:
         return bundles[0]
     cache = cache_folder() / "precision.json" if cache is None else cache
-    known, key = _read(cache), _key(bundles, threads)
+    known, key = _read(cache), _key(bundles, threads, tried)
     choice = known.get(key)
     if not (isinstance(choice, int) and 0 <= choice < len(bundles)):
-        choice = _measure(bundles, threads)
+        choice = _measure(bundles, threads, tried)
         newest = {**{k: v for k, v in known.items() if k != key}, key: choice}
         content = json.dumps(dict(list(newest.items())[-_ENTRIES:]), indent=1).encode()
         with contextlib.suppress(OSError):
@@ -126,12 +137,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cmr-runtime"
 
 
-def _measure(bundles: Sequence[Bundle], threads: int) -> int:
+def _measure(bundles: Sequence[Bundle], threads: int, providers: Sequence[str]) -> int:
     """Place of the fastest."""
     stages = []
     for bundle in bundles:
-        prior = PriorStage(bundle, threads)
-        stages.append((prior, MeshStage(bundle, prior, threads), np.full((prior.size, prior.size, 3), 128, np.uint8)))
+        prior = PriorStage(bundle, threads, providers)
+        mesh = MeshStage(bundle, prior, threads, providers)
+        stages.append((prior, mesh, np.full((prior.size, prior.size, 3), 128, np.uint8)))
     times: list[list[float]] = [[] for _ in bundles]
     for _ in range(_RUNS):
         for (prior, mesh, crop), row in zip(stages, times, strict=True):
@@ -142,14 +154,14 @@ def _measure(bundles: Sequence[Bundle], threads: int) -> int:
     return medians.index(min(medians))
 
 
-def _key(bundles: Sequence[Bundle], threads: int) -> str:
-    """Return what the choice depends on: the graphs, the runtime, the machine, the threads."""
+def _key(bundles: Sequence[Bundle], threads: int, providers: Sequence[str]) -> str:
+    """Return what the choice depends on: the graphs, the runtime, the machine, the threads, the providers."""
     digest = hashlib.sha256()
     for bundle in bundles:
         for graph in (bundle.prior, bundle.mesh):
             digest.update(hashlib.sha256(graph).digest())
     machine = (ort.__version__, platform.system(), platform.machine(), platform.processor(), platform.node())
-    digest.update(repr((machine, os.cpu_count(), threads)).encode())
+    digest.update(repr((machine, os.cpu_count(), threads, *providers)).encode())
     return digest.hexdigest()
 
 

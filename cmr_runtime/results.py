@@ -120,7 +120,8 @@ class Hand:
         Parameters
         ----------
         mesh : bool
-            Also the vertices, which take most of the space; the faces are `tracker.faces`.
+            Also the vertices, which take most of the space. The faces are `tracker.faces` for a right hand, and for a
+            left hand those with their corners in the opposite order, as in `faces`.
         """
         record: dict[str, Any] = {
             "track_id": self.track_id,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from .errors import InputError
 from .topology import Topology
 
-__all__ = ["Rig", "norms"]
+__all__ = ["Rig", "along_bones", "norms"]
 
 _Float = npt.NDArray[np.floating[Any]]
 
@@ -63,7 +63,7 @@ class Rig:
                 paths[np.searchsorted(ends, link), joint] = 1.0
                 link = parents[link]
         self._paths = paths - paths[:, root, None]
-        follow = _nearest_bones(topology.template, topology.joint_regressor @ topology.template, parents, ends)
+        follow = _follow(topology.template, topology.joint_regressor @ topology.template, parents)
         # The joints of a mesh moved so follow only nearly as they should; it is moved so that they do.
         self.follow = (np.linalg.pinv(follow @ self.regressor, rcond=0.1) @ follow).astype(np.float32)
         self._then = self.follow @ self.regressor
@@ -97,19 +97,37 @@ class Rig:
         return joints + move @ self._then, points + move @ self.follow
 
 
-def _nearest_bones(
-    template: npt.NDArray[np.float32], joints: _Float, parents: npt.NDArray[np.int32], ends: npt.NDArray[np.intp]
-) -> npt.NDArray[np.float64]:
-    """How far each vertex moves with each joint, (J, V): as the nearest points of the bones near it do."""
-    start = joints[parents[ends]].astype(np.float64)
-    along = joints[ends] - start
-    offset = template[:, None] - start
+def along_bones(
+    points: _Float, joints: _Float, parents: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Where each point is nearest to each bone, and how far from it.
+
+    Parameters
+    ----------
+    points, joints : (V, 3), (J, 3) array
+        Metres.
+    parents : (J,) array
+        As in `Topology`: the bone of column b leads to joint b + 1, from its parent.
+
+    Returns
+    -------
+    place, distance : (V, J - 1) float64
+        The place from 0, where the bone begins, to 1, where it ends; the distance in metres.
+    """
+    start = joints[parents[1:]].astype(np.float64)
+    along = joints[1:] - start
+    offset = points[:, None] - start
     square = np.maximum(np.einsum("bd,bd->b", along, along), 1e-12)
     place = np.clip(np.einsum("vbd,bd->vb", offset, along) / square, 0.0, 1.0)
-    distance = np.linalg.norm(offset - place[..., None] * along, axis=2)
+    return place, np.linalg.norm(offset - place[..., None] * along, axis=2)
+
+
+def _follow(template: _Float, joints: _Float, parents: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+    """How far each vertex moves with each joint, (J, V): as the nearest points of the bones near it do."""
+    place, distance = along_bones(template, joints, parents)
     share = np.exp(-np.square((distance - distance.min(axis=1, keepdims=True)) / REACH))
     share /= share.sum(axis=1, keepdims=True)
     weights = np.zeros((len(joints), len(template)))
-    np.add.at(weights, ends, (share * place).T)
-    np.add.at(weights, parents[ends], (share * (1.0 - place)).T)
+    weights[1:] = (share * place).T
+    np.add.at(weights, parents[1:], (share * (1.0 - place)).T)
     return weights

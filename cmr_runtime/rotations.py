@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError
+from .rig import along_bones
 from .topology import Topology
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def bone_rotations(hand: Hand, topology: Topology) -> npt.NDArray[np.float64]:
         rest[:, 0] *= -1.0
     found = hand.vertices.astype(np.float64)
     parents = topology.joint_parents
-    owner = _nearest_bone(rest, topology.joint_regressor.astype(np.float64) @ rest, parents)
+    _, distance = along_bones(rest, topology.joint_regressor @ rest, parents)
+    owner = distance.argmin(axis=1) + 1
     rotations = np.empty((topology.joints, 3, 3))
     for joint in range(topology.joints):
         mine = np.isin(owner, np.flatnonzero(parents == 0)) if joint == 0 else owner == joint
@@ -69,16 +71,6 @@ def bone_rotations(hand: Hand, topology: Topology) -> npt.NDArray[np.float64]:
         lone = np.count_nonzero(mine) < 3
         rotations[joint] = rotations[parents[joint]] if lone and joint else _turn(rest[mine], found[mine])
     return rotations
-
-
-def _nearest_bone(points: _Array, joints: _Array, parents: npt.NDArray[np.int32]) -> npt.NDArray[np.intp]:
-    """For each point the joint at the end of the nearest bone."""
-    starts, bones = joints[parents[1:]], joints[1:] - joints[parents[1:]]
-    offsets = points[:, None] - starts  # (V, J - 1, 3)
-    share = (offsets * bones).sum(axis=2) / np.maximum((bones**2).sum(axis=1), 1e-12)
-    gaps = np.linalg.norm(offsets - np.clip(share, 0.0, 1.0)[..., None] * bones, axis=2)
-    nearest: npt.NDArray[np.intp] = gaps.argmin(axis=1) + 1
-    return nearest
 
 
 def _turn(before: _Array, after: _Array) -> _Array:

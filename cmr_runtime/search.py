@@ -51,6 +51,8 @@ TILE, TILE_OVERLAP = 0.5, 1.0 / 3.0
 TILE_LEAST = 128
 #: Windows of the prior stage that take as long as one run of the detector.
 DETECTOR_COST = 4
+#: In a video in which hands are known, the detector looks for more in one of so many calls.
+EVERY = 5
 
 
 def windows(width: int, height: int) -> list[Roi]:
@@ -80,8 +82,6 @@ class Search:
         Side of a hand's box as a multiple of the larger side of its keypoints' bounding box.
     detector : Detector or None
         Says where palms are; None has windows of several sizes looked at by the prior stage.
-    every : int
-        In a video in which hands are known, the detector looks for more in one of so many calls.
 
     Attributes
     ----------
@@ -89,11 +89,10 @@ class Search:
         Whether the last call was one of those in which the detector does not look.
     """
 
-    def __init__(self, min_presence: float, scale: float, detector: Detector | None = None, every: int = 5) -> None:
+    def __init__(self, min_presence: float, scale: float, detector: Detector | None = None) -> None:
         self._min_presence = min_presence
         self._scale = scale
         self._detector = detector
-        self._every = every
         self._shape: tuple[int, int] = (0, 0)
         self._regions: list[Roi] = []
         self.reset()
@@ -141,7 +140,7 @@ class Search:
             found.extend(self._by_windows(viewer, image, self._turn(budget)))
             return found.views
         self._calls += 1
-        self.paused = budget is not None and bool(known) and self._calls % self._every != 0
+        self.paused = budget is not None and bool(known) and self._calls % EVERY != 0
         if self.paused:
             return []
         whole = Roi(0.5 * (width - 1), 0.5 * (height - 1), max(width, height))

@@ -9,10 +9,12 @@ import onnxruntime as ort
 
 from .errors import BundleError, InputError
 
-__all__ = ["CPU", "Form", "Shapes", "check_providers", "check_shapes", "open_session", "session_options"]
+__all__ = ["CPU", "MAX_THREADS", "Form", "Shapes", "check_providers", "check_shapes", "open_session", "session_options"]
 
 #: Execution providers when none are named.
 CPU = ("CPUExecutionProvider",)
+#: Most threads inside an operator.
+MAX_THREADS = 256
 #: Shape of a tensor: a number is that size, None any fixed size; None for all of it is any fixed shape.
 Form = tuple[int | None, ...] | None
 Shapes = dict[str, tuple[int, ...]]
@@ -52,24 +54,32 @@ def open_session(graph: bytes, part: str, threads: int, providers: Sequence[str]
     BundleError
         The graph does not load.
     InputError
-        `threads` is no whole number from 1 to 256, or this build of ONNX Runtime lacks a provider.
+        `threads` is no whole number from 1 to `MAX_THREADS`, or this build of ONNX Runtime lacks a provider.
     """
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 256:
-        raise InputError(f"threads is {threads!r}; give a whole number from 1 to 256")
-    check_providers(providers)
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
+        raise InputError(f"threads is {threads!r}; give a whole number from 1 to {MAX_THREADS}")
+    tried = check_providers(providers)
     try:
-        return ort.InferenceSession(graph, session_options(threads), providers=list(dict.fromkeys([*providers, *CPU])))
+        return ort.InferenceSession(graph, session_options(threads), providers=tried)
     except Exception as error:  # ONNX Runtime raises classes of its own that share no base but Exception.
         raise BundleError(f"part {part} does not load in ONNX Runtime {ort.__version__}: {error}") from error
 
 
-def check_providers(providers: Sequence[str]) -> None:
-    """Refuse execution providers that this build of ONNX Runtime lacks, by an `InputError` that names those it has."""
+def check_providers(providers: Sequence[str]) -> list[str]:
+    """Return the execution providers in the order in which they are tried: the CPU last, if it is not named.
+
+    Raises
+    ------
+    InputError
+        No list of names, or this build of ONNX Runtime lacks one; the message names those it has.
+    """
     available = ort.get_available_providers()
-    if isinstance(providers, str) or not all(name in available for name in providers):
+    listed = isinstance(providers, Sequence) and not isinstance(providers, str)
+    if not listed or not all(name in available for name in providers):
         raise InputError(
             f"providers is {providers!r}; give a list of some of {available}, which this build of ONNX Runtime has"
         )
+    return list(dict.fromkeys([*providers, *CPU]))
 
 
 def check_shapes(

@@ -13,9 +13,13 @@ __all__ = ["contour", "cut"]
 _ENLARGE = 2
 #: A hand covers at least this share of its crop; less is noise.
 _SMALLEST = 0.005
+#: Probability at the contour.
+_LEVEL = 0.5
+#: Distance from a border that still counts as on it, pixels of crop or image.
+_MARGIN = 1.5
 
 
-def contour(probability: npt.NDArray[np.floating], S: int, threshold: float = 0.5) -> npt.NDArray[np.float32] | None:
+def contour(probability: npt.NDArray[np.floating], S: int) -> npt.NDArray[np.float32] | None:
     """Outer contour of the largest connected region of a silhouette map.
 
     Parameters
@@ -24,8 +28,6 @@ def contour(probability: npt.NDArray[np.floating], S: int, threshold: float = 0.
         Probability that the cell shows the hand.
     S : int
         Side of the crop that the map covers, pixels.
-    threshold : float
-        Level of the contour, 0 to 1.
 
     Returns
     -------
@@ -34,7 +36,7 @@ def contour(probability: npt.NDArray[np.floating], S: int, threshold: float = 0.
     """
     side = probability.shape[0] * _ENLARGE
     fine = cv2.resize(np.asarray(probability, np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
-    mask = (fine >= threshold).view(np.uint8)
+    mask = (fine >= _LEVEL).view(np.uint8)
     found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not found:
         return None
@@ -48,7 +50,7 @@ def contour(probability: npt.NDArray[np.floating], S: int, threshold: float = 0.
     padded = cv2.copyMakeBorder(fine, 1, 1, 1, 1, cv2.BORDER_REPLICATE).ravel()
     here, right, below, left, above = row + 1, row + 2, 2 * row + 1, row, 1
     near = padded.take(points @ np.array([1, row], np.int32) + np.array([[here], [right], [below], [left], [above]]))
-    excess = near[0] - np.float32(threshold)
+    excess = near[0] - np.float32(_LEVEL)
     step = near[1:3] - near[3:5]
     step *= 0.5
     squared = np.maximum(np.einsum("ij,ij->j", step, step), np.float32(1e-8))
@@ -70,7 +72,6 @@ def cut(
     S: int,
     width: int,
     height: int,
-    margin: float = 1.5,
 ) -> npt.NDArray[np.bool_]:
     """Which points of a contour lie on the border of crop or image, where the hand goes on unseen.
 
@@ -80,8 +81,6 @@ def cut(
         The same points in pixels of the S × S crop and of the image.
     S, width, height : int
         Sizes of crop and image, pixels.
-    margin : float
-        Distance from the border that still counts as on it, pixels of either.
 
     Returns
     -------
@@ -90,8 +89,8 @@ def cut(
     flags = np.zeros(len(points_crop), dtype=np.bool_)
     for points, far in ((points_crop, np.array([S, S])), (points_image, np.array([width, height]))):
         x, y, w, h = cv2.boundingRect(np.asarray(points, np.float32))  # whole pixels around the points
-        if min(x, y) > margin - 0.5 and max(x + w - far[0], y + h - far[1]) < -0.5 - margin:
+        if min(x, y) > _MARGIN - 0.5 and max(x + w - far[0], y + h - far[1]) < -0.5 - _MARGIN:
             continue
-        beyond = (points < margin - 0.5) | (points > far - 0.5 - margin)
+        beyond = (points < _MARGIN - 0.5) | (points > far - 0.5 - _MARGIN)
         flags |= beyond[:, 0] | beyond[:, 1]
     return flags

@@ -26,7 +26,7 @@ _USUAL_RATE = 30.0
 
 
 class Frame(NamedTuple):
-    """A frame of a video: (H, W, 3) uint8 RGB, and seconds since its start."""
+    """A frame of a video: (H, W, 3) uint8 RGB, and seconds since its start; of a webcam by `time.perf_counter`."""
 
     image: npt.NDArray[np.uint8]
     seconds: float
@@ -111,12 +111,13 @@ class Video:
         self.count = int(count) if not self._live and 0 < count < 1e9 else None
 
     def __iter__(self) -> Iterator[Frame]:
-        start, number = time.monotonic(), 0
+        # In time.monotonic, which steps by 16 ms on Windows, two frames could have one time.
+        start, number = time.perf_counter(), 0
         while True:
             more, picture = self._capture.read()
             if not more:
                 break
-            seconds = time.monotonic() - start if self._live else number / self.rate
+            seconds = time.perf_counter() - start if self._live else number / self.rate
             yield Frame(cast("npt.NDArray[np.uint8]", cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)), seconds)
             number += 1
         if number == 0:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Literal, cast
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -20,18 +21,18 @@ from .arguments import DEFAULT_FOV
 from .bundle import Bundle
 from .camera import Camera
 from .draw import draw_hands
-from .errors import CmrError, InputError
+from .errors import CameraError, CmrError, InputError
 from .exif import camera_from_exif
 from .image_io import decode_image, read_bytes
 from .mesh_io import MESH_FORMATS
-from .options import CameraOption, parse_box
+from .options import CameraOption, parse_box, up_to
 from .outputs import Outputs
 from .precision import CHOICES, open_bundle
 from .progress import Progress
 from .results import Hand, StageTimes
-from .session import CPU
+from .session import CPU, MAX_THREADS, check_providers
 from .sources import Source, Video, expand, is_still, quiet
-from .tracker import HandMeshTracker
+from .tracker import MAX_HANDS, HandMeshTracker
 from .view3d import HandView
 
 __all__ = ["main"]
@@ -60,12 +61,13 @@ class _Command:
         self._options = options
         self._camera = CameraOption(options.camera, options.fov)
         self._boxes = None if options.box is None else [parse_box(options.box)]
+        check_providers(options.provider)
         self._times: list[tuple[float, ...]] = []
         self._frame_ms: list[float] = []
         self._cameras: Counter[str] = Counter()  # where each image's camera came from
         self._found = 0
         self._failed = 0
-        self._warm: set[HandMeshTracker] = set()
+        self._warm: WeakSet[HandMeshTracker] = WeakSet()
         self._view: HandView | None = None
 
     def run(self) -> int:
@@ -73,7 +75,7 @@ class _Command:
         sources, several = self._sources()
         if not sources:
             return 2  # each was named already
-        bundle = open_bundle(options.model, options.precision, options.threads)
+        bundle = open_bundle(options.model, options.precision, options.threads, options.provider)
         stopped = False
         with contextlib.ExitStack() as kept:
             if options.view:
@@ -105,7 +107,7 @@ class _Command:
         """Go on after an input that cannot be used, with a line that says so, where it is one of several."""
         try:
             yield
-        except InputError as error:
+        except (InputError, CameraError) as error:
             if not several:
                 raise
             print(f"cmr-track: {error}", file=sys.stderr)
@@ -136,7 +138,7 @@ class _Command:
     def _image(self, tracker: HandMeshTracker, path: Path, out: Outputs) -> None:
         data = read_bytes(path)
         image = decode_image(data, path)
-        camera, origin = self._camera_of(image, lambda width, height: camera_from_exif(data, width, height))
+        camera, origin = self._camera_of(image, path, lambda width, height: camera_from_exif(data, width, height))
         hands = self._track(tracker, image, camera, None)
         self._cameras[origin] += 1
         out.image(path, image, hands, origin)
@@ -150,7 +152,7 @@ class _Command:
                 for number, (image, seconds) in enumerate(video):
                     if most is not None and number >= most:
                         break
-                    camera, origin = self._camera_of(image)
+                    camera, origin = self._camera_of(image, source)
                     hands = self._track(tracker, image, camera, seconds)
                     self._cameras[origin] += 1
                     overlay.write(draw_hands(image, hands))
@@ -158,12 +160,15 @@ class _Command:
                     progress.step()
 
     def _camera_of(
-        self, image: _Image, exif: Callable[[int, int], Camera | None] | None = None
+        self, image: _Image, source: Source, exif: Callable[[int, int], Camera | None] | None = None
     ) -> tuple[Camera | None, str]:
         """Camera of an image, and where it comes from: "given", "exif", or "assumed" (None)."""
         height, width = image.shape[:2]
         if self._camera.given:
-            return self._camera(width, height), "given"
+            try:
+                return self._camera(width, height), "given"
+            except CameraError as error:
+                raise CameraError(f"{source}: {error}") from None
         camera = None if exif is None else exif(width, height)
         return camera, "assumed" if camera is None else "exif"
 
@@ -184,7 +189,7 @@ class _Command:
         self._found += bool(hands)
         self._times += [(*(getattr(hand.times, stage) for stage in _STAGES), hand.times.total) for hand in hands]
         if self._view is not None:
-            self._view.show(image, hands)
+            self._view.show(image, hands, camera)
         return hands
 
     def _report(self, out: Outputs) -> None:
@@ -240,13 +245,13 @@ def _parser() -> argparse.ArgumentParser:
         help="where the hand is, pixels: in every image; in the first frame of a video, from where it is followed",
     )
     parser.add_argument("--side", choices=("left", "right"), help="of every hand; default: the network judges it")
-    parser.add_argument("--num-hands", type=int, default=1, metavar="N", help="most hands in an image (default 1)")
-    parser.add_argument("--max-frames", type=int, metavar="N", help="end a video or webcam after N frames")
+    parser.add_argument("--num-hands", type=up_to(MAX_HANDS), default=1, metavar="N", help="most hands in an image (1)")
+    parser.add_argument("--max-frames", type=up_to(10**9), metavar="N", help="end a video or webcam after N frames")
     parser.add_argument("--meshes", action="store_true", help="meshes for the frames of a video, too, and in --npz")
     parser.add_argument("--mesh-format", choices=MESH_FORMATS, default="ply", help="of meshes (default ply)")
     parser.add_argument("--npz", action="store_true", help="hands.npz, too: arrays, frames by hands")
     parser.add_argument("--view", action="store_true", help="show the hands in 3D in the browser")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads inside a stage (default 1)")
+    parser.add_argument("--threads", type=up_to(MAX_THREADS), default=1, metavar="N", help="inside a stage (1)")
     parser.add_argument("--precision", choices=CHOICES, help="of the package's bundle (default fp32; auto: the faster)")
     parser.add_argument("--provider", nargs="+", default=CPU, metavar="P", help="of ONNX Runtime, the preferred first")
     return parser

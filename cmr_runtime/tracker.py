@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,18 +38,30 @@ from .following import Follower
 from .live import Worker
 from .pipeline import Pipeline
 from .precision import open_bundle
+from .registration.checks import check_prior
 from .registration.scale import LENGTH_SPREAD
 from .results import Hand
 from .rig import Rig
 from .search import CLEAR
-from .session import CPU
+from .session import CPU, MAX_THREADS, check_providers
 from .smoothing import Smoother, Smoothing
 
-__all__ = ["HandMeshTracker"]
+__all__ = ["MAX_HANDS", "HandMeshTracker"]
+
+#: Most hands that are searched for or followed.
+MAX_HANDS = 64
 
 _Image = npt.NDArray[np.uint8]
 _Box = Sequence[float] | npt.NDArray[np.generic]
 _OnResult = Callable[[list[Hand], float, _Image], object]
+
+
+class _Parts(NamedTuple):
+    """All that holds a network: dropped together, they are freed at once."""
+
+    stages: Pipeline
+    finder: Finder
+    follower: Follower
 
 
 class HandMeshTracker:
@@ -65,14 +78,15 @@ class HandMeshTracker:
         that the time of a frame stays bounded. "live": as "video", in a thread of its own: frames go in by `submit`,
         hands come out by `on_result`, and of frames that come faster than they can be looked at the newest wins.
     num_hands : int
-        Most hands that are searched for or followed.
+        Most hands that are searched for or followed, 1 to 64.
     min_presence : float or None
         A hand counts as there from this `Hand.score`, 0 to 1. None stands for 0.5 where the network gives its
         probability, and else for 0.2: as clear as a search wants the heat maps.
     threads : int
-        Threads inside a stage.
+        Threads inside a stage, 1 to 256.
     hand_scale : (float, float)
         Mean and standard deviation of the hand's size as a multiple of the network's: what is known of it beforehand.
+        The mean is 0.1 to 10, the standard deviation 0 to 0.3 times the mean.
     solver : str
         Of the registration, see `cmr_runtime.registration.register`.
     refine : int
@@ -91,7 +105,8 @@ class HandMeshTracker:
     on_result : callable or None
         In mode live: called with the hands, the timestamp and the image of each frame that was looked at.
     precision : {"fp32", "int8", "auto"} or None
-        Of the bundle that comes with the package; None is "fp32". "auto" is the faster one here, measured once.
+        Of the bundle that comes with the package; None is "fp32". "auto" is the faster one here, with these threads
+        and providers, measured once.
     providers : sequence of str
         Execution providers of ONNX Runtime, the preferred one first; the CPU does what none of them takes.
 
@@ -130,29 +145,28 @@ class HandMeshTracker:
         check_choice("mode", mode, ("image", "video", "live"))
         check_choice("side", side, ("left", "right", None))
         check_callback(on_result, mode)
-        self._num_hands = check_whole("num_hands", num_hands, 1, 64)
+        self._num_hands = check_whole("num_hands", num_hands, 1, MAX_HANDS)
         refine = check_whole("refine", refine, 0, 10)
         self._joints_only = check_flag("joints_only", joints_only)
-        hand_scale, hand_length = check_scale(hand_scale), check_length(hand_length)
+        hand_scale = check_prior(*check_scale(hand_scale), name="hand_scale")
+        hand_length = check_length(hand_length)
         settings = check_smoothing(smoothing)
         least = None if min_presence is None else check_probability("min_presence", min_presence)
-        threads = check_whole("threads", threads, 1, 1024)
-        bundle = open_bundle(bundle, precision, threads)
+        threads = check_whole("threads", threads, 1, MAX_THREADS)
+        providers = check_providers(providers)
+        bundle = open_bundle(bundle, precision, threads, providers)
         self.bundle, self.mode = bundle, mode
         stages = Pipeline(bundle, threads, hand_scale, solver, hand_length, side, providers)
-        self._pipeline: Pipeline | None = stages
         min_presence = (0.5 if stages.viewer.detects else CLEAR) if least is None else least
         detector = None if bundle.detector is None else Detector(bundle, threads, providers)
-        self._finder = Finder(stages.viewer, detector, min_presence, refine)
-        rig = None if mode == "image" else Rig(bundle.topology, bundle.root_joint)
-        spread = hand_scale[1] / hand_scale[0] if hand_length is None else LENGTH_SPREAD
-
-        def smoother() -> Smoother | None:
-            if settings is None or rig is None:
-                return None
-            return Smoother(settings, rig, spread, mesh=not self._joints_only)
-
-        self._follower = Follower(stages, self._finder, self._num_hands, min_presence, smoother)
+        finder = Finder(stages.viewer, detector, min_presence, refine)
+        smoother: Callable[[], Smoother | None] = _unsmoothed
+        if settings is not None and mode != "image":
+            rig = Rig(bundle.topology, bundle.root_joint)
+            spread = hand_scale[1] / hand_scale[0] if hand_length is None else LENGTH_SPREAD
+            smoother = partial(Smoother, settings, rig, spread, mesh=not self._joints_only)
+        follower = Follower(stages, finder, self._num_hands, min_presence, smoother)
+        self._parts: _Parts | None = _Parts(stages, finder, follower)
         self._clock = Clock()
         self._worker = None if on_result is None else Worker(self._follow, on_result)
 
@@ -179,11 +193,12 @@ class HandMeshTracker:
             hand is then False, and its depth is right only up to an unknown factor.
         timestamp : float or None
             Seconds; where given in mode video, greater than the one given before. Without them a video counts as one
-            of 30 frames a second. Not used in mode image.
+            of 30 frames a second. Not used in mode image, nor with `rois`.
         rois : sequence of (x0, y0, x1, y1), or None
             The caller's own boxes, edges in pixels ((0, 0, W, H) is the whole image); one that is not square becomes
             the smallest square around it; they may reach outside the image. Each gives a hand unless the presence in
-            it is too low. There is then no search, and what is followed is neither used nor changed.
+            it is too low. There is then no search; what is followed and the time of the video are neither used nor
+            changed.
 
         Returns
         -------
@@ -200,25 +215,23 @@ class HandMeshTracker:
         """
         if self._worker is not None:
             raise InputError("a tracker in mode 'live' gives hands to on_result; call submit() in place of track()")
-        stages, image = self._open(), check_image(rgb)
+        parts, image = self._open(), check_image(rgb)
         metric = camera is not None
         camera = check_camera(camera, image.shape[1], image.shape[0])
         boxes = None if rois is None else check_boxes(rois)
-        if self.mode == "video" and (boxes is None or timestamp is not None):
-            seconds = self._clock(timestamp)
-            if boxes is None:
-                return self._follow(image, camera, metric, seconds)
-        self._finder.searched_ms = 0.0
-        views = self._finder(image, self._num_hands) if boxes is None else self._finder.look(image, boxes)
-        return [self._shown(stages.hand(image, view, camera, metric)) for view in views]
+        if self.mode == "video" and boxes is None:
+            return self._follow(image, camera, metric, self._clock(timestamp))
+        parts.finder.searched_ms = 0.0
+        views = parts.finder(image, self._num_hands) if boxes is None else parts.finder.look(image, boxes)
+        return [self._shown(parts, parts.stages.hand(image, view, camera, metric)) for view in views]
 
     @property
     def detect_ms(self) -> float:
         """Time of the search for hands in the last frame, milliseconds, as in `StageTimes`; 0 if none ran.
 
-        It is also told of a frame in which the search found nothing.
+        It is also told of a frame in which the search found nothing. A closed tracker has 0.
         """
-        return self._finder.searched_ms
+        return 0.0 if self._parts is None else self._parts.finder.searched_ms
 
     def submit(self, rgb: npt.NDArray[np.uint8], camera: Camera | None = None, timestamp: float | None = None) -> None:
         """Hand a frame over in mode live; it returns at once.
@@ -230,7 +243,7 @@ class HandMeshTracker:
         rgb, camera
             As for `track`.
         timestamp : float or None
-            Seconds, greater than the one before. None is the time of this call by `time.monotonic`.
+            Seconds, greater than the one before. None is the time of this call by `time.perf_counter`.
 
         Raises
         ------
@@ -247,7 +260,7 @@ class HandMeshTracker:
         image = check_image(rgb)
         metric = camera is not None
         camera = check_camera(camera, image.shape[1], image.shape[0])
-        seconds = self._clock(time.monotonic() if timestamp is None else timestamp)
+        seconds = self._clock(time.perf_counter() if timestamp is None else timestamp)
         self._worker.submit(image.copy(), camera, metric, seconds)
 
     @property
@@ -270,11 +283,10 @@ class HandMeshTracker:
         """
         if self.mode == "image":
             raise InputError("a tracker in mode 'image' follows nothing; give the boxes to track(rois=...)")
-        self._open()
-        boxes = check_boxes(rois)
+        parts, boxes = self._open(), check_boxes(rois)
         with self._still():
-            self._finder.boxes = boxes
-            self._follower.forget()
+            parts.finder.boxes = boxes
+            parts.follower.forget()
 
     def reset(self) -> None:
         """Forget the hands followed, their numbers and the last timestamp: the next frame begins another video.
@@ -282,8 +294,9 @@ class HandMeshTracker:
         In mode live a frame that waits is dropped.
         """
         with self._still():
-            self._follower.reset()
-            self._finder.reset()
+            if self._parts is not None:
+                self._parts.follower.reset()
+                self._parts.finder.reset()
             self._clock.reset()
 
     def close(self) -> None:
@@ -296,8 +309,8 @@ class HandMeshTracker:
             if self._worker is not None:
                 self._worker.close()
         finally:
-            self.reset()
-            self._pipeline = None
+            with self._still():
+                self._parts = None
 
     def __enter__(self) -> HandMeshTracker:
         return self
@@ -307,18 +320,23 @@ class HandMeshTracker:
     ) -> None:
         self.close()
 
-    def _open(self) -> Pipeline:
-        if self._pipeline is None:
+    def _open(self) -> _Parts:
+        if self._parts is None:
             raise InputError("the tracker is closed; make a new one")
-        return self._pipeline
+        return self._parts
 
     def _still(self) -> AbstractContextManager[object]:
         return nullcontext() if self._worker is None else self._worker.still()
 
     def _follow(self, image: _Image, camera: Camera, metric: bool, seconds: float) -> list[Hand]:
-        self._finder.searched_ms = 0.0
-        return [self._shown(hand) for hand in self._follower(image, camera, metric, seconds)]
+        parts = self._open()
+        parts.finder.searched_ms = 0.0
+        return [self._shown(parts, hand) for hand in parts.follower(image, camera, metric, seconds)]
 
-    def _shown(self, hand: Hand) -> Hand:
-        hand = self._finder.timed(hand)
+    def _shown(self, parts: _Parts, hand: Hand) -> Hand:
+        hand = parts.finder.timed(hand)
         return replace(hand, vertices=hand.vertices[:0], faces=hand.faces[:0]) if self._joints_only else hand
+
+
+def _unsmoothed() -> None:
+    """Make no smoother."""

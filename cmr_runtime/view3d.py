@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .arguments import DEFAULT_FOV
 from .camera import Camera
 from .draw import SKIN
 from .errors import InputError
@@ -60,7 +61,7 @@ class HandView:
     Examples
     --------
     >>> with HandView() as view:  # doctest: +SKIP
-    ...     view.show(rgb, tracker.track(rgb, camera))
+    ...     view.show(rgb, tracker.track(rgb, camera), camera)
     ...     view.wait()
     """
 
@@ -74,6 +75,7 @@ class HandView:
         self._trail = trail
         self._trails: dict[int, deque[npt.NDArray[np.float64]]] = {}
         self._hands: dict[int, Any] = {}
+        self._cameras: dict[tuple[int, ...], Camera] = {}  # of the last image, by its shape
         self._aimed = self._closed = False
         self._stage()
 
@@ -83,13 +85,27 @@ class HandView:
         host = self._server.get_host()
         return f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{self._server.get_port()}"
 
-    def show(self, image: npt.NDArray[np.uint8], hands: Sequence[Hand]) -> None:
-        """Show a frame, (H, W, 3) uint8 RGB, and its hands in the place of the last one."""
+    def show(self, image: npt.NDArray[np.uint8], hands: Sequence[Hand], camera: Camera | None = None) -> None:
+        """Show a frame and its hands, if there are any, in the place of the last one.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8
+            RGB.
+        hands : sequence of Hand
+            In it.
+        camera : Camera or None
+            Of the image. None is that of the first hand; without a hand the last one shown, if it was for an image of
+            this shape, or else the field of view that the tracker assumes.
+        """
+        if camera is None:
+            camera = hands[0].camera if hands else self._cameras.get(image.shape)
+        camera = camera or Camera.from_fov(DEFAULT_FOV, image.shape[1], image.shape[0])
+        self._cameras = {image.shape: camera}
         with self._server.atomic():
             for number in range(len(hands), len(self._hands)):
                 self._hands.pop(number).remove()
-            if hands:
-                self._camera(image, hands[0].camera)
+            self._picture(image, camera)
             followed = set()
             for number, hand in enumerate(hands):
                 identity = number if hand.track_id is None else hand.track_id
@@ -131,7 +147,7 @@ class HandView:
             scene.add_light_directional(f"/light/{number}", position=direction, intensity=intensity)
         scene.world_axes.visible = False
 
-    def _camera(self, image: npt.NDArray[np.uint8], camera: Camera) -> None:
+    def _picture(self, image: npt.NDArray[np.uint8], camera: Camera) -> None:
         """Show the image in the camera's frustum; its apex is the camera."""
         shrink = min(1.0, _IMAGE_SIDE / max(image.shape[:2]))
         small = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else image

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from ..bundle import SHIPPED, Bundle
+from ..bundle import Bundle, shipped_file
 from ..errors import InputError
 from ..session import CPU, check_providers
 from .clip import Clip
@@ -60,7 +60,7 @@ class Entrant:
 
 def shipped(precision: str) -> str:
     """Path of the package's own bundle in a precision."""
-    return str(_ROOT / "cmr_runtime" / "data" / SHIPPED[precision])
+    return str(shipped_file(precision))
 
 
 def ours(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable
 from pathlib import Path
 
 __all__ = ["describe_machine", "describe_versions", "governor", "processor_name"]
@@ -43,10 +42,10 @@ def describe_machine() -> dict[str, str | int | float | None]:
     }
 
 
-def describe_versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
-    """Versions of Python and of packages; one that is used from its sources is so called."""
+def describe_versions() -> dict[str, str]:
+    """Versions of Python and of `_PACKAGES`; one that is used from its sources is so called."""
     versions = {"python": platform.python_version()}
-    for package in packages:
+    for package in _PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ..errors import InputError
 from .report import COLD_PARTS, KIND, SCHEMA, Report
+from .tables import KINDS
 
 __all__ = ["read_report"]
 
@@ -32,9 +33,11 @@ def read_report(path: Path) -> Report:
         size = path.stat().st_size
         if size > _MOST_BYTES:
             raise InputError(f"{path} has {size} bytes; results have at most {_MOST_BYTES}")
-        value = json.loads(path.read_text("utf-8"))
+        data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        value = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON file ({error}); give one that `cmr-bench --json` printed") from None
     if not isinstance(value, dict) or value.get("kind") != KIND:
@@ -65,6 +68,9 @@ def _check(report: Report) -> None:
     for name in (name for pair in report.compared for name in (pair.ours, pair.peer)):
         if name not in names:
             raise ValueError(f"{name} is compared but took no part")
+    for kind in (kind for pair in report.compared for kind in pair.ratios):
+        if kind not in KINDS:
+            raise ValueError(f"a ratio is of {kind!r}, no kind of frame ({', '.join(KINDS)})")
     if not report.entries:
         raise ValueError("nobody took part")
 

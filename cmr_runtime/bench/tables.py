@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 
 from .report import COLD_PARTS, Entry, Figures, Machine, Ratio, Report
 
-__all__ = ["each_frame", "markdown", "table"]
+__all__ = ["KINDS", "each_frame", "markdown", "table"]
 
 _COLUMNS = ("n", "mean", "P50", "P90", "P95", "P99")
 _KIND_WIDE = 14
-_KINDS = {"all": "all frames", "tracked": "tracked frames", "detecting": "detecting frames"}
+#: Kinds of frames, and what tables call them.
+KINDS = {"all": "all frames", "tracked": "tracked frames", "detecting": "detecting frames"}
 
 
 def table(report: Report) -> str:
@@ -28,7 +29,7 @@ def table(report: Report) -> str:
     for kind in ("tracked", "detecting"):
         told = [entry for entry in report.entries if entry.stages.get(kind)]
         if told:
-            lines += ["", *_heading(f"stages of {_KINDS[kind]}, ms", wide + _KIND_WIDE + 2)]
+            lines += ["", *_heading(f"stages of {KINDS[kind]}, ms", wide + _KIND_WIDE + 2)]
         for entry in told:
             rows = entry.stages[kind].items()
             lines += [f"  {entry.name:{wide}}{stage:{_KIND_WIDE}}{_row(figures)}" for stage, figures in rows]
@@ -40,7 +41,7 @@ def table(report: Report) -> str:
     for pair in report.compared:
         lines += ["", f"{pair.ours} / {pair.peer}, ratio frame by frame"]
         for kind, ratio in pair.ratios.items():
-            lines.append(f"  {_KINDS[kind]:18}{ratio.median:.2f} {_spread(ratio)}")
+            lines.append(f"  {KINDS[kind]:18}{ratio.median:.2f} {_spread(ratio)}")
     return "\n".join(lines)
 
 

@@ -44,14 +44,14 @@ class Inputs(NamedTuple):
     cut: BoolArray | None
 
 
-def check_prior(mean: float, spread: float) -> tuple[float, float]:
-    """Return a scale prior that the solvers can work with."""
+def check_prior(mean: float, spread: float, name: str = "scale_prior") -> tuple[float, float]:
+    """Return a scale prior that the solvers can work with; `name` is what its caller knows it by."""
     mean, spread = float(mean), float(spread)
     if not (math.isfinite(mean) and 0.1 <= mean <= 10.0):
-        raise InputError(f"the mean of scale_prior is {mean}, expected 0.1 to 10 (hand over mesh)")
+        raise InputError(f"the mean of {name} is {mean}, expected 0.1 to 10 (hand over mesh)")
     if not (math.isfinite(spread) and 0.0 <= spread <= 0.3 * mean):
         raise InputError(
-            f"the spread of scale_prior is {spread}, expected 0 to {0.3 * mean:g} (0.3 times the mean); "
+            f"the spread of {name} is {spread}, expected 0 to {0.3 * mean:g} (0.3 times the mean); "
             "images do not tell scale, give a prior that does"
         )
     return mean, max(spread, 1e-4 * mean)

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["DEPTH_BOUNDS", "MIN_EXTENTS", "Registrar"]
 
 FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 DEPTH_BOUNDS = (0.05, 3.0)
 """Depth of the root in metres. The reference takes 0.05 to 2 or 0.3 to 2; an arm is 0.8 long, a selfie stick 1.5."""
@@ -202,7 +201,7 @@ class Registrar:
     def _set_bounds(self, inputs: Inputs) -> None:
         if self._length is not None:
             mean = self._length / max(length_of(inputs.joints), 1e-9)
-            self._mean, self._spread = check_prior(mean, LENGTH_SPREAD * mean)
+            self._mean, self._spread = check_prior(mean, LENGTH_SPREAD * mean, "the scale by hand_length")
         foremost = float(np.minimum.reduce(inputs.joints[:, 2]))
         if len(inputs.vertices):
             foremost = min(foremost, float(np.minimum.reduce(inputs.vertices[:, 2])))

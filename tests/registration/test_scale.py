@@ -34,6 +34,8 @@ def test_hand_length_takes_the_place_of_the_prior():
     assert informed.sigma[2] < 0.5 * blind.sigma[2]
     with pytest.raises(InputError, match="hand_length is 19"):
         Registrar(hand_length=19.0)
+    with pytest.raises(InputError, match=r"the mean of the scale by hand_length is \S+, expected 0\.1 to 10"):
+        Registrar(hand_length=0.19)(0.05 * s.vertices, 0.05 * s.joints, *s.arguments()[2:])
     with pytest.raises(InputError, match="21 joints"):
         Registrar(hand_length=0.19)(s.vertices, s.joints[:20], s.keypoints[:20], s.scores[:20], None, s.camera)
 

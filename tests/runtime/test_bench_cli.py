@@ -10,7 +10,7 @@ import pytest
 from disc_bundle import draw_disc
 from fake_worker import FRAMES
 
-from cmr_runtime import InputError
+from cmr_runtime import BundleError, InputError
 from cmr_runtime.bench import cli, entrants
 from cmr_runtime.bench.clip import prepare
 from cmr_runtime.bench.entrants import Entrant
@@ -147,6 +147,15 @@ def test_what_cannot_be_measured_is_said_in_a_line(
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
+
+
+def test_the_bundles_of_the_package_are_those_that_the_tracker_opens(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert Path(entrants.shipped("fp32")) == DEFAULT
+    monkeypatch.setattr("importlib.resources.files", lambda _: tmp_path)
+    with pytest.raises(BundleError, match="holds no default bundle"):
+        entrants.shipped("int8")
 
 
 def test_outside_a_checkout_the_reference_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

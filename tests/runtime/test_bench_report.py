@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from cmr_runtime import InputError
 from cmr_runtime.bench.cli import main
 from cmr_runtime.bench.plot import draw
 from cmr_runtime.bench.reading import read_report
-from cmr_runtime.bench.report import to_json
+from cmr_runtime.bench.report import Ratio, to_json
 from cmr_runtime.bench.tables import each_frame, markdown, table
 
 
@@ -57,6 +58,10 @@ def _set(value: Any, *keys: Any) -> Any:
         (_set(-1.0, "entries", 0, "samples", "ms", 0), "hold a time that is not positive"),
         (_set([], "entries", 0), r"entries\[0\] is '\[\]', not of type dict"),
         (_set("nobody", "compared", 0, "peer"), "nobody is compared but took no part"),
+        (
+            _set(dataclasses.asdict(Ratio(1, 1, 0.5, 0.5, 0.5, 0.5)), "compared", 0, "ratios", "foo"),
+            r"a ratio is of 'foo', no kind of frame \(all, tracked, detecting\)",
+        ),
         (_set(None, "entries", 1, "frames", "all"), "full has no figures of all frames"),
         (_set(None, "entries", 0, "cold_start_ms", "load"), "cold start of hand fp32, 1 thread"),
     ],
@@ -75,6 +80,12 @@ def test_what_is_no_result_at_all_is_refused(tmp_path: Path, content: bytes) -> 
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.json (is no JSON|holds no results)"):
         read_report(tmp_path / "a.json")
+
+
+def test_a_file_that_is_too_large_is_so_called(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmr_runtime.bench.reading._MOST_BYTES", 10)
+    with pytest.raises(InputError, match=r"^\S+results\.json has \d+ bytes; results have at most 10$"):
+        read_report(path)
 
 
 def test_the_table_says_machine_date_figures_and_ratio() -> None:

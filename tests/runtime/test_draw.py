@@ -91,7 +91,7 @@ def test_a_hand_without_a_contour_is_drawn_without_it(hand: Hand) -> None:
 
 def test_zoom_and_sheet(hand: Hand) -> None:
     assert draw_hands(IMAGE, [hand], zoom=2).shape == (480, 640, 3)
-    sheet = contact_sheet([IMAGE, np.full((50, 50, 3), 255, np.uint8), IMAGE], columns=2, cell=100)
-    assert sheet.shape == (200, 200, 3)
-    assert (sheet[:100, 100:] == 255).all()
+    sheet = contact_sheet([IMAGE, np.full((50, 50, 3), 255, np.uint8), IMAGE])
+    assert sheet.shape == (448, 448, 3)
+    assert (sheet[:224, 224:] == 255).all()
     assert contact_sheet([]).size > 0

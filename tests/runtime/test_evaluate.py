@@ -122,8 +122,11 @@ def test_errors_are_one_line(tmp_path: Path, bundle_path: Path, capsys: pytest.C
     (tmp_path / "annotations.json").write_text("[]")
     assert main(["joints3d", str(tmp_path), "--model", str(bundle_path)]) == 2
     assert main(["sheet", str(tmp_path), "--model", str(bundle_path), "--out", str(tmp_path / "s.png")]) == 2
+    (tmp_path / "annotations.json").write_text("{}")
+    assert main(["joints3d", str(tmp_path), "--model", str(bundle_path)]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 5
-    assert "lists no photo" in lines[3]
-    assert "lists no photo" in lines[4]
+    assert len(lines) == 6
+    path = tmp_path / "annotations.json"
+    assert lines[3] == lines[4] == f"cmr-eval: {path} lists no photo; give at least one entry"
+    assert lines[5] == f"cmr-eval: {path} is no list of photos"
     assert "entry 0" in lines[1]

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from cmr_runtime import Bundle, BundleError, HandMeshTracker, InputError, write_bundle
+from cmr_runtime import Bundle, BundleError, HandMeshTracker, InputError, session, write_bundle
 from cmr_runtime.precision import cache_folder, fastest, open_bundle
 
 
@@ -93,6 +93,46 @@ def test_the_bundles_of_the_package_are_one_network_in_several_precisions(
     assert (tmp_path / "precision.json").is_file()
     with pytest.raises(BundleError, match="comes in fp32 and int8"):
         Bundle.default("fp16")
+
+
+def test_the_choice_is_made_for_the_providers_that_are_asked_for(
+    bundle: Bundle, slow: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["OneExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setenv("CMR_CACHE", str(tmp_path))
+    measured = []
+    # The first of the bundles is the faster one on the CPU, the second one on the other provider.
+    monkeypatch.setattr("cmr_runtime.precision._measure", lambda *a: measured.append(a) or int(len(a[2]) > 1))
+    for _ in range(2):
+        assert open_bundle(None, "auto").precision == "fp32"
+        assert open_bundle(None, "auto", providers=["OneExecutionProvider"]).precision == "int8"
+    assert [threads_and_more[1:] for threads_and_more in measured] == [
+        (1, ["CPUExecutionProvider"]),
+        (1, ["OneExecutionProvider", "CPUExecutionProvider"]),
+    ]
+    with pytest.raises(InputError, match="providers is None"):
+        fastest([bundle, slow], cache=tmp_path / "other.json", providers=None)
+
+
+def test_the_tracker_asks_for_its_providers_and_measures_them(
+    bundle: Bundle, slow: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["OneExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setenv("CMR_CACHE", str(tmp_path))
+    monkeypatch.setattr(Bundle, "default", lambda precision: bundle if precision == "fp32" else slow)
+    asked, real = [], session.ort.InferenceSession
+    monkeypatch.setattr(
+        session.ort, "InferenceSession", lambda *a, providers: asked.append(tuple(providers)) or real(*a)
+    )
+    HandMeshTracker(precision="auto", providers=["OneExecutionProvider"]).close()
+    assert len(asked) >= 6  # two networks of two bundles, and of the one chosen
+    assert set(asked) == {("OneExecutionProvider", "CPUExecutionProvider")}
+
+
+@pytest.mark.parametrize("given", [5, b"hand.cmr", ["hand.cmr"]])
+def test_what_is_no_bundle_is_refused(given: object) -> None:
+    with pytest.raises(InputError, match=r"bundle is .*; give a path, an open Bundle, or None"):
+        HandMeshTracker(given)
 
 
 def test_a_precision_is_for_the_bundles_of_the_package_alone(bundle: Bundle, bundle_path: Path) -> None:

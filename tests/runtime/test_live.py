@@ -7,6 +7,7 @@ import pytest
 from disc_bundle import draw_disc
 
 from cmr_runtime import Bundle, Camera, CameraError, Hand, HandMeshTracker, InputError
+from cmr_runtime.pipeline import Pipeline
 
 W, HEIGHT = 160, 120
 IMAGE = draw_disc(W, HEIGHT, 80, 60, 25)
@@ -30,6 +31,12 @@ class Results:
 
     def wait(self) -> None:
         assert self._arrived.acquire(timeout=PATIENCE)
+
+
+def _until_raised(tracker: HandMeshTracker, start: int) -> None:
+    for frame in range(start, start + 1000):
+        tracker.submit(IMAGE, timestamp=float(frame))
+        time.sleep(0.01)
 
 
 def test_results_come_with_their_frame(bundle: Bundle) -> None:
@@ -68,10 +75,39 @@ def test_a_slow_consumer_gets_the_newest_frame_and_the_rest_is_dropped(bundle: B
 def test_without_timestamps_the_clock_counts(bundle: Bundle) -> None:
     results = Results()
     with HandMeshTracker(bundle, mode="live", on_result=results) as tracker:
-        before = time.monotonic()
+        before = time.perf_counter()
         tracker.submit(IMAGE)
         results.wait()
-    assert before <= results.got[0][1] <= time.monotonic()
+    assert before <= results.got[0][1] <= time.perf_counter()
+
+
+def test_frames_without_timestamps_follow_each_other_where_the_clock_of_the_system_is_coarse(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stands = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: stands)  # it moves every 16 ms on Windows
+    with HandMeshTracker(bundle, mode="live", on_result=Results()) as tracker:
+        for _ in range(3):
+            tracker.submit(IMAGE)
+
+
+def test_an_exit_in_the_consumer_reaches_the_caller_and_it_goes_on(bundle: Bundle) -> None:
+    results = Results()
+
+    def on_result(hands: list[Hand], timestamp: float, image: np.ndarray) -> None:
+        results(hands, timestamp, image)
+        if timestamp in (0.0, 5000.0):
+            raise SystemExit(f"at {timestamp}")
+
+    tracker = HandMeshTracker(bundle, mode="live", on_result=on_result)
+    with pytest.raises(SystemExit, match=r"at 0\.0"):
+        _until_raised(tracker, 0)
+    tracker.submit(IMAGE, timestamp=5000.0)
+    while 5000.0 not in [timestamp for _, timestamp, _ in results.got]:
+        results.wait()
+    with pytest.raises(SystemExit, match=r"at 5000\.0"):
+        tracker.close()
+    assert not tracker._worker._thread.is_alive()
 
 
 def test_errors_of_the_consumer_and_of_the_worker_reach_the_caller_and_it_goes_on(
@@ -84,22 +120,17 @@ def test_errors_of_the_consumer_and_of_the_worker_reach_the_caller_and_it_goes_o
         if timestamp == 0.0:
             raise ValueError("no disk")
 
-    def until_raised(tracker: HandMeshTracker, start: int) -> None:
-        for frame in range(start, start + 1000):
-            tracker.submit(IMAGE, timestamp=float(frame))
-            time.sleep(0.01)
-
     tracker = HandMeshTracker(bundle, mode="live", on_result=on_result)
     with pytest.raises(ValueError, match="no disk"):
-        until_raised(tracker, 0)
+        _until_raised(tracker, 0)
     assert seen.acquire(timeout=PATIENCE)
     assert seen.acquire(timeout=PATIENCE)  # a later frame had its result
-    monkeypatch.setattr(type(tracker._pipeline), "hand", lambda *_: 1 / 0)
+    monkeypatch.setattr(Pipeline, "hand", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        until_raised(tracker, 2000)
+        _until_raised(tracker, 2000)
     # The frame of the call that raised is looked at all the same, and fails as well.
-    limit = time.monotonic() + PATIENCE
-    while tracker._worker._error is None and time.monotonic() < limit:
+    limit = time.perf_counter() + PATIENCE
+    while tracker._worker._error is None and time.perf_counter() < limit:
         time.sleep(0.01)
     with pytest.raises(ZeroDivisionError):
         tracker.close()

@@ -62,3 +62,19 @@ def test_lines_on_a_full_disk_are_one_clear_error() -> None:
         pytest.skip("no /dev/full")
     with JsonLines("/dev/full") as lines, pytest.raises(OSError, match=r"^JSON lines /dev/full cannot be written: No"):
         lines.write({"a": 1})
+
+
+def test_a_line_written_in_part_leaves_no_trace(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with JsonLines(tmp_path / "a.jsonl") as lines:
+        lines.write({"a": 1})
+        room = (tmp_path / "a.jsonl").stat().st_size + 3
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))  # fails after three bytes, as a full disk does
+        try:
+            with pytest.raises(OSError, match="cannot be written: File too large"):
+                lines.write({"b": 2})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        lines.write({"c": 3})
+    assert (tmp_path / "a.jsonl").read_bytes() == b'{"a":1}\n{"c":3}\n'

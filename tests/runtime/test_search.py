@@ -195,7 +195,7 @@ def test_a_video_without_hands_goes_round_the_tiles(viewer: Viewer, detector: De
 
 def test_a_video_with_hands_is_looked_at_now_and_then(viewer: Viewer, detector: Detector) -> None:
     counting = Counting(detector)
-    search = Search(0.5, 1.7, counting, every=4)
+    search = Search(0.5, 1.7, counting)
     image = np.maximum(draw_disc(640, 320, 90, 100, 40), draw_disc(640, 320, 550, 220, 40))
     known, counts = [Roi(90, 100, 136)], []
     found = []
@@ -203,7 +203,7 @@ def test_a_video_with_hands_is_looked_at_now_and_then(viewer: Viewer, detector: 
         before = len(counting.regions)
         found += search(viewer, image, 1, known, budget=8)
         counts.append(len(counting.regions) - before)
-    assert [k for k, count in enumerate(counts) if count] == list(range(3, 80, 4))
+    assert [k for k, count in enumerate(counts) if count] == list(range(4, 80, 5))
     assert {round(view.roi.cx) for view in found} == {550}
 
 

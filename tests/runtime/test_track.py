@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import gc
 from pathlib import Path
+from weakref import WeakSet
 
 import cv2
 import numpy as np
@@ -68,11 +70,81 @@ def test_a_bad_input_among_several_does_not_end_the_run(
     errors = [line for line in errors.splitlines() if line.startswith("cmr-track: ")]
     assert len(errors) == 3
     assert all(name in line for name, line in zip(names, errors, strict=False))
-    # Wrong options end the run at once; where nothing is left, nothing is written.
-    assert main([*(str(tmp_path / n) for n in names[3:]), "--out", str(out), "--num-hands", "0"]) == 2
+    # Where nothing is left, nothing is written.
     assert main(["none.png", "none.jpg", "--out", str(tmp_path / "other")]) == 2
     assert not (tmp_path / "other").exists()
-    assert capfd.readouterr().err.count("num_hands") == 1
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--num-hands", "0"],
+        ["--num-hands", "65"],
+        ["--threads", "0"],
+        ["--threads", "257"],
+        ["--max-frames", "-3"],
+        ["--provider", "NoneExecutionProvider"],
+        ["--precision", "auto"],  # with a bundle of one's own
+        ["--box", "1,2,3"],
+        ["--camera", "1,2"],
+    ],
+)
+def test_a_wrong_option_leaves_the_results_of_an_earlier_run(
+    tmp_path: Path, bundle_path: Path, option: list[str], capfd: pytest.CaptureFixture
+) -> None:
+    write_image(tmp_path / "a.png", np.zeros((60, 80, 3), np.uint8))
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("hands.jsonl", "hands.npz"):
+        (out / name).write_text("of an earlier run")
+    arguments = [str(tmp_path / "a.png"), "--out", str(out), "--model", str(bundle_path), "--npz", *option]
+    try:
+        code = main(arguments)
+    except SystemExit as left:  # argparse
+        code = left.code
+    assert code == 2
+    assert option[0].strip("-") in capfd.readouterr().err.splitlines()[-1]
+    assert [(out / name).read_text() for name in ("hands.jsonl", "hands.npz")] == ["of an earlier run"] * 2
+
+
+def test_a_photo_of_a_shape_that_the_camera_does_not_fit_does_not_end_the_run(
+    tmp_path: Path, bundle_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    for name, shape in (("a.png", (60, 80)), ("b.png", (80, 60)), ("c.png", (120, 160))):
+        write_image(tmp_path / name, np.zeros((*shape, 3), np.uint8))
+    (tmp_path / "camera.json").write_text('{"fx": 90, "fy": 90, "cx": 40, "cy": 30, "width": 80, "height": 60}')
+    out = tmp_path / "out"
+    options = ["--out", str(out), "--model", str(bundle_path), "--camera", str(tmp_path / "camera.json")]
+    assert main([str(tmp_path), *options]) == 2
+    assert [Path(line["source"]).name for line in read_lines(out)] == ["a.png", "c.png"]
+    printed, errors = capfd.readouterr()
+    assert "0 of 2" in printed
+    (line,) = [line for line in errors.splitlines() if line.startswith("cmr-track: ")]
+    assert "b.png" in line
+    assert "another shape" in line
+    assert main([str(tmp_path / "b.png"), *options]) == 2
+
+
+def test_videos_do_not_pile_up_their_trackers(
+    tmp_path: Path, bundle_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[int] = []
+    trackers: WeakSet[HandMeshTracker] = WeakSet()
+    init = HandMeshTracker.__init__
+
+    def counted(self, *arguments, **options):
+        init(self, *arguments, **options)
+        alive.append(len(trackers))
+        trackers.add(self)
+
+    monkeypatch.setattr(HandMeshTracker, "__init__", counted)
+    arguments = ["--out", str(tmp_path / "out"), "--model", str(bundle_path), "--max-frames", "1"]
+    gc.disable()
+    try:
+        assert main([*[str(video)] * 4, *arguments]) == 0
+    finally:
+        gc.enable()
+    assert max(alive) <= 1  # the one of the video before may still be in a variable
 
 
 def test_images_share_a_tracker_and_first_calls_are_not_timed(

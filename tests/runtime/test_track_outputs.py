@@ -107,12 +107,15 @@ def test_the_view_shows_every_frame_and_stays(
         def __exit__(self, *_):
             calls.append("closed")
 
-        def show(self, image, hands):
-            calls.append((image.shape, len(hands)))
+        def show(self, image, hands, camera):
+            calls.append((image.shape, len(hands), camera and camera.fx))
 
         def wait(self):
             calls.append("waited")
 
     monkeypatch.setattr("cmr_runtime.track.HandView", View)
-    assert main([str(video), "--out", str(tmp_path), "--model", str(bundle_path), "--view", "--max-frames", "3"]) == 0
-    assert calls == [((120, 160, 3), 1)] * 3 + ["waited", "closed"]
+    arguments = [str(video), "--out", str(tmp_path), "--model", str(bundle_path), "--view", "--max-frames", "3"]
+    for option, focal in (([], None), (["--camera", "140,140,80,60"], 140)):
+        assert main([*arguments, *option]) == 0
+        assert calls == [((120, 160, 3), 1, focal)] * 3 + ["waited", "closed"]
+        calls.clear()

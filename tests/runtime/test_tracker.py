@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import gc
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from disc_bundle import OFFSETS, draw_disc
+from disc_detector import SIZE, make_detector
 
 from cmr_runtime import Bundle, BundleError, Camera, CameraError, HandMeshTracker, InputError, Roi, Topology
 from cmr_runtime.search import Search
@@ -112,6 +116,23 @@ def test_a_hand_scale_that_is_none_is_refused_by_name(bundle: Bundle, scale: obj
         HandMeshTracker(bundle, hand_scale=scale)
 
 
+@pytest.mark.parametrize(
+    ("scale", "limit"), [((1.0, 0.5), "0 to 0.3"), ((2.0, 0.7), "0 to 0.6"), ((20.0, 1), "0.1 to 10")]
+)
+def test_a_hand_scale_beyond_its_limits_is_refused_by_name_and_limit(
+    bundle: Bundle, scale: tuple[float, float], limit: str
+) -> None:
+    with pytest.raises(InputError, match=f"of hand_scale is .*{limit}"):
+        HandMeshTracker(bundle, hand_scale=scale)
+    HandMeshTracker(bundle, hand_scale=(2.0, 0.6)).close()
+
+
+@pytest.mark.parametrize("providers", [None, 5, "CPUExecutionProvider", ["NoneExecutionProvider"], [None], [[]]])
+def test_providers_that_are_none_are_refused_with_those_there_are(bundle: Bundle, providers: object) -> None:
+    with pytest.raises(InputError, match=r"providers is .*CPUExecutionProvider"):
+        HandMeshTracker(bundle, providers=providers)
+
+
 @pytest.mark.parametrize("rois", [5, (0, 0, 100, 100), np.array([0, 0, 100, 100])])
 def test_one_box_that_is_no_list_is_refused(bundle: Bundle, rois: object) -> None:
     with HandMeshTracker(bundle) as tracker, pytest.raises(InputError, match="list of boxes"):
@@ -151,6 +172,16 @@ def test_boxes_do_not_disturb_what_is_followed(bundle: Bundle) -> None:
         np.testing.assert_array_equal(tracker.track(image)[0].vertices, other.track(image)[0].vertices)
 
 
+def test_boxes_do_not_move_the_time_of_a_video(bundle: Bundle) -> None:
+    images = [draw_disc(W, HEIGHT, 150 + 4 * k, 120, 45) for k in range(4)]
+    with HandMeshTracker(bundle) as tracker, HandMeshTracker(bundle) as other:
+        for number, image in enumerate(images):
+            hands, same = (each.track(image, CAMERA, number / 30) for each in (tracker, other))
+            np.testing.assert_array_equal(hands[0].vertices, same[0].vertices)
+            for timestamp in (number / 30, 0.0, 100.0):
+                assert len(other.track(image, CAMERA, timestamp, rois=[BOX])) == 1
+
+
 def test_numbers_of_hands_and_what_has_none(bundle: Bundle) -> None:
     image = draw_disc(W, HEIGHT, 150, 120, 45)
     with HandMeshTracker(bundle) as tracker, HandMeshTracker(bundle, mode="image") as stills:
@@ -188,6 +219,16 @@ def test_smoothing_is_for_videos_alone_and_may_be_left_out(bundle: Bundle) -> No
     np.testing.assert_array_equal(stills[:2], stills[2:])
     with pytest.raises(InputError, match="smoothing"):
         HandMeshTracker(bundle, smoothing="much")
+
+
+def test_a_rig_is_made_only_where_something_is_smoothed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr("cmr_runtime.tracker.Rig", lambda *a: made.append(a))
+    for mode, smoothing in (("video", False), ("image", True), ("image", False)):
+        HandMeshTracker(bundle, mode, smoothing=smoothing).close()
+    assert not made
+    HandMeshTracker(bundle).close()
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize("mode", ["image", "video"])
@@ -262,11 +303,44 @@ def test_closed_tracker_says_so(bundle: Bundle) -> None:
     tracker.close()
     with pytest.raises(InputError, match="closed"):
         tracker.track(np.zeros((60, 80, 3), np.uint8))
+    assert tracker.detect_ms == 0
+
+
+def _networks() -> int:
+    return sum(type(each) is ort.InferenceSession for each in gc.get_objects())
+
+
+@pytest.mark.parametrize("mode", ["image", "video", "live"])
+def test_closing_frees_the_networks_at_once(bundle: Bundle, mode: str) -> None:
+    whole = dataclasses.replace(bundle, detector=make_detector(), detector_size=SIZE)
+    image = draw_disc(W, HEIGHT, 150, 120, 45)
+    gc.collect()
+    gc.disable()  # nothing that only a collector would find
+    try:
+        before = _networks()
+        tracker = HandMeshTracker(whole, mode, on_result=print if mode == "live" else None)
+        assert _networks() == before + 3
+        if mode == "live":
+            tracker.submit(image)
+        else:
+            assert tracker.track(image)
+        tracker.close()
+        assert _networks() == before
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
     "option",
-    [{"mode": "movie"}, {"num_hands": 0}, {"min_presence": 2}, {"threads": 0}, {"refine": -1}, {"num_hands": True}],
+    [
+        {"mode": "movie"},
+        {"num_hands": 0},
+        {"min_presence": 2},
+        {"threads": 0},
+        {"threads": 257},
+        {"refine": -1},
+        {"num_hands": True},
+    ],
 )
 def test_bad_options(bundle: Bundle, option: dict) -> None:
     with pytest.raises(InputError, match=next(iter(option))):

@@ -53,6 +53,31 @@ def test_mesh_frustum_and_trail(view: HandView, hand: Hand) -> None:
     assert frustum.aspect == pytest.approx((320 / 300) / (240 / 280))
 
 
+def test_an_image_without_a_hand_is_shown_in_the_camera_that_is_known(view: HandView, hand: Hand) -> None:
+    def shown() -> tuple[float, float]:
+        frustum = _node(view, "/camera")
+        return 2 * math.tan(frustum.fov / 2), frustum.aspect
+
+    pictures = []
+    send = view._server.scene.add_camera_frustum
+    view._server.scene.add_camera_frustum = lambda *a, image, **k: pictures.append(image) or send(*a, image=image, **k)
+    grey = np.full_like(IMAGE, 90)
+    view.show(grey, [])  # before the first hand: 60 degrees are assumed
+    assert shown() == pytest.approx((2 * math.tan(math.radians(30)) * 240 / 320, 320 / 240))
+    view.show(IMAGE, [hand])
+    assert shown() == pytest.approx((240 / 280, (320 / 300) / (240 / 280)))
+    view.show(grey, [])  # the hand is gone, its camera stays
+    assert shown() == pytest.approx((240 / 280, (320 / 300) / (240 / 280)))
+    view.show(grey, [], Camera(400, 400, 160, 120, 320, 240))
+    assert shown() == pytest.approx((240 / 400, 320 / 240))
+    view.show(IMAGE, [])
+    assert shown() == pytest.approx((240 / 400, 320 / 240))
+    view.show(grey[:200], [])  # another shape, thus another camera
+    assert shown() == pytest.approx((2 * math.tan(math.radians(30)) * 200 / 320, 320 / 200))
+    for picture, image in zip(pictures, [grey, IMAGE, grey, grey, IMAGE, grey[:200]], strict=True):
+        np.testing.assert_array_equal(picture, image)
+
+
 def test_hands_that_leave_are_taken_away_and_trails_follow_identities(view: HandView, hand: Hand) -> None:
     first, second = (
         dataclasses.replace(hand, track_id=k, translation=hand.translation + np.array([0.1 * k, 0, 0])) for k in (1, 2)

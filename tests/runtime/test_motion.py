@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+from types import SimpleNamespace
+
+import numpy as np
+
+from cmr_runtime import Camera, Roi
+from cmr_runtime.arguments import MAX_REACH
+from cmr_runtime.motion import HORIZON, Motion
+
+CAMERA = Camera.from_fov(60, 640, 480)
+#: Root and tip of a hand that points at the camera, metres from its root.
+SHAPE = np.array([[0.0, 0.0, 0.0], [0.03, 0.02, -0.15]])
+
+
+def test_a_hand_that_flies_into_the_lens_is_looked_for_within_reach() -> None:
+    motion, last = Motion(), Roi(320.0, 240.0, 100.0)
+    for frame, depth in enumerate((0.6, 0.4, 0.27)):
+        root = np.array([0.01, 0.0, depth])
+        motion.update(SimpleNamespace(joints=root + SHAPE, translation=root, roi=last), frame / 30)
+    before, behind = 2 / 30, 2 / 30 + HORIZON
+    assert motion.root(before)[2] > 0.15 > motion.root(behind)[2]
+    for _ in range(40):  # ever nearer to the moment at which the tip is in the camera itself
+        time = 0.5 * (before + behind)
+        before, behind = (time, behind) if motion.root(time)[2] > 0.15 else (before, time)
+        roi = motion.roi(time, CAMERA)
+        assert max(abs(roi.cx), abs(roi.cy), roi.size) <= MAX_REACH
+    assert CAMERA.project(motion.root(before) + SHAPE[1])[0] > 10 * MAX_REACH
+    assert motion.roi(before, CAMERA) == motion.roi(behind, CAMERA) == last
