@@ -21,9 +21,9 @@ __all__ = ["SCALE", "Finder"]
 
 _Image = npt.NDArray[np.uint8]
 
-#: Side of a hand's box as a multiple of the larger side of its keypoints' bounding box: the middle (geometric mean) of
-#: the range that the network is trained with.
-SCALE = 1.7
+#: Side of a hand's box as a multiple of the larger side of its keypoints' bounding box. On held-out photos the network
+#: errs least from 1.3 to 1.5 (at 1.7 by 3 % more, at 2 by 13 % more); the larger leaves room for motion.
+SCALE = 1.5
 #: A caller's box is drawn again if the hand in it is turned by more than this, radians.
 ASKEW = 0.5
 #: Windows searched per frame of a video.

@@ -27,8 +27,8 @@ STEP = 1.6
 SIZES = 3
 #: Squares that share more than this (intersection over union) show the same hand.
 SAME = 0.4
-#: Least `View.clarity` of a hand that is found by searching. Of 287 held-out pictures without a hand the default model
-#: sees one in 19 % by presence alone, three quarters of them with a clarity under 0.21; labelled photos have over 0.3.
+#: Least `View.clarity` of a hand that is found by searching. Of 287 pictures without a hand of held-out scenes the default
+#: model sees one in 5 % by presence alone.
 CLEAR = 0.2
 #: Rounds in which a box is drawn around the keypoints seen in the box before: from a window, and from a palm.
 ROUNDS, PALM_ROUNDS = 3, 2
@@ -40,10 +40,9 @@ SETTLED = 0.5
 #: Least score of a palm at first sight, and of the same palm seen close up.
 GLIMPSE, PALM = 0.3, 0.6
 #: A palm is a hand if its joints are clear in the prior stage (`View.clarity`), or less clear but where the detector
-#: has them (`Palm.distance`): two networks rarely agree on joints where there are none. Of 2,000 hand-free crops, half
-#: of them of held-out scenes, 0.3 % pass by the default model, and 5 % do by the clarity that windows need; of 260
-#: labelled hands in a laboratory, many of them small, 97 % pass, of 250 in held-out rooms all.
-CLEAR_ALONE, CLEAR_AGREED, AGREE = 0.38, 0.15, 0.25
+#: has them (`Palm.distance`): two networks rarely agree on joints where there are none. Of 1,000 hand-free crops, half
+#: of them of held-out scenes, 1 passes by the default model.
+CLEAR_ALONE, CLEAR_AGREED, AGREE = 0.3, 0.15, 0.25
 #: Tiles of the second pass have this part of the image's shorter side, and overlap by `TILE_OVERLAP` of theirs: a hand
 #: of 8 % of the image's height is 31 pixels of the detector's input there, and one of twice that is whole in some tile.
 TILE, TILE_OVERLAP = 0.5, 1.0 / 3.0
