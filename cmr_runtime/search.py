@@ -27,8 +27,8 @@ STEP = 1.6
 SIZES = 3
 #: Squares that share more than this (intersection over union) show the same hand.
 SAME = 0.4
-#: Least `View.clarity` of a hand that is found by searching. Of 287 pictures without a hand of held-out scenes the default
-#: model sees one in 5 % by presence alone.
+#: Least `View.clarity` of a hand that is found by searching. In 5 % of 287 pictures of held-out scenes without
+#: a hand the default model sees one by presence alone.
 CLEAR = 0.2
 #: Rounds in which a box is drawn around the keypoints seen in the box before: from a window, and from a palm.
 ROUNDS, PALM_ROUNDS = 3, 2
