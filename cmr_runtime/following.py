@@ -43,6 +43,8 @@ MISFIT = 0.13
 PATIENCE = 1.0
 #: Keypoints that are this near in the mean, over the hand's extent, are those of one hand.
 NEAR = 0.3
+#: Where two hands overlap, one that is this far from where it is expected, in extents, is a mixture of both.
+MIXED = 0.35
 #: What a hand of the other side adds to the distance from where one is expected, in extents.
 OTHER_SIDE = 1.0
 #: Two tracks exchange their hands where this, in extents, is gained by it.
@@ -134,6 +136,8 @@ class Follower:
         """Return the hands of the next frame, those followed longest first; `time` in seconds, always later."""
         seen = self._again(image, camera, metric, time)
         _exchange(seen, time)
+        for track in _mixtures(seen, time):
+            del seen[track]
         for track in _doubles(seen, time):
             del seen[track]
             track.against = 0.0  # what it saw was another's hand
@@ -209,6 +213,17 @@ def _doubles(seen: dict[Track, Hand], time: float) -> set[Track]:
         if not doubles & {one, other} and _same(seen[one], seen[other]):
             doubles.add(max(one, other, key=wrong))
     return doubles
+
+
+def _mixtures(seen: dict[Track, Hand], time: float) -> set[Track]:
+    """Return tracks that see something of their own hand and of another's in front of it: not where they expect it."""
+    mixed: set[Track] = set()
+    for one, other in combinations(list(seen), 2):
+        if seen[one].roi.overlap(seen[other].roi) > 0.0:
+            worse = max(one, other, key=lambda track: track.distance(seen[track], time))
+            if worse.motion.distance(seen[worse], time) > MIXED:
+                mixed.add(worse)
+    return mixed
 
 
 def _same(a: Hand, b: Hand) -> bool:

@@ -144,7 +144,7 @@ def test_hands_that_cross_keep_their_identity_and_one_that_returns_is_found() ->
     found = tracking.crossings(None, 3)
     kept, clips = (sum(each[name] for each in found["crossing"].values()) for name in ("kept", "clips"))
     assert clips >= 4
-    assert kept >= 0.75 * clips
+    assert kept == clips
     assert all(frames is not None and frames <= 5 for frames in found["frames_until_found_again"])
 
 

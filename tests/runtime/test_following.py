@@ -49,7 +49,7 @@ class World:
 
     def __init__(self, model: Hand, num_hands: int = 2) -> None:
         self.hands: list[tuple] = []
-        self.searched = 0
+        self.searched, self.searches = 0, True
         self._model = model
         self.viewer = SimpleNamespace(judges=False, sided=self._look)
         self._follower = Follower(self, self._find, num_hands, 0.5, lambda: None)
@@ -81,7 +81,7 @@ class World:
     def _find(self, image: np.ndarray, count: int, known: list[Roi]) -> list[SimpleNamespace]:
         self.searched += 1
         found = []
-        for hand in self.hands:
+        for hand in self.hands if self.searches else ():
             roi = _at(self._model, *hand[:2]).roi
             if all(roi.overlap(other) < 0.4 for other in known):
                 found.append(SimpleNamespace(presence=1.0, seen=hand, roi=roi))
@@ -145,6 +145,19 @@ def test_a_hand_in_front_of_another_is_not_merged_with_it(model: Hand) -> None:
     for x in np.linspace(0.2, 0.055, 20):
         ids = _ids(world.frame(((0.0, 0.0, 0.5), "right"), ((float(x), 0.0, 0.5), "left")))
     assert ids == [0, 1]
+
+
+def test_what_two_overlapping_hands_give_together_is_not_followed(model: Hand) -> None:
+    world, still = World(model), ((0.0, 0.0, 0.45), "right")
+    for x in np.arange(0.2, 0.09, -0.02):
+        assert _ids(world.frame(still, ((float(x), 0.0, 0.5), "right"))) == [0, 1]
+    # Half hidden, it seems to leap back by most of a hand; alone it might.
+    world.searches = False
+    assert _ids(world.frame(still, ((0.17, 0.0, 0.5), "right"))) == [0]
+    for _ in range(3):
+        assert _ids(world.frame(still)) == [0]
+    world.searches = True
+    assert _ids(world.frame(still, ((-0.1, 0.0, 0.5), "right"))) == [0, 1]
 
 
 def test_a_hand_that_misses_a_few_frames_keeps_its_number_and_one_long_gone_does_not(model: Hand) -> None:
