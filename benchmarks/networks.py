@@ -27,6 +27,8 @@ from cmr_runtime.bench.worker import Worker
 from cmr_runtime.errors import CmrError
 from cmr_runtime.network import MeshStage, PriorStage
 from cmr_runtime.options import up_to
+from cmr_runtime.precision import open_bundle
+from cmr_runtime.session import MAX_THREADS
 
 __all__ = ["Contestant", "landmark_worker", "main", "measure", "our_networks", "summarise", "table"]
 
@@ -193,14 +195,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Compare and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.networks", description=__doc__.splitlines()[0])
     parser.add_argument("--model", metavar="BUNDLE", help="default: the bundle that comes with the package")
-    parser.add_argument("--threads", type=up_to(256), nargs="+", default=[1], metavar="N")
+    parser.add_argument("--threads", type=up_to(MAX_THREADS), nargs="+", default=[1], metavar="N")
     parser.add_argument("--rounds", type=up_to(10_000), default=20, metavar="N")
     parser.add_argument("--invocations", type=up_to(10_000), default=20, metavar="N", help="of each stage in a round")
     parser.add_argument("--peer-python", metavar="PATH", help="of an environment with mediapipe and ai-edge-litert")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     args = parser.parse_args(argv)
     try:
-        bundle = Bundle.open(args.model) if args.model else Bundle.default()
+        bundle = open_bundle(args.model or None)
         report = compare(bundle, args.threads, args.rounds, args.invocations, args.peer_python)
     except CmrError as error:
         print(f"error: {error}", file=sys.stderr)

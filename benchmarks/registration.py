@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 
 from cmr_runtime.bench.machine import describe_machine
+from cmr_runtime.options import up_to
 
 from .registration_bars import bars
 from .registration_plot import draw
@@ -161,16 +162,10 @@ def _label(condition: Mapping[str, Any]) -> str:
     return f"{condition['noise']:g} px, {condition['silhouette']}{place}"
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.registration", description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=_positive, default=200, metavar="N", help="hands a cell")
+    parser.add_argument("--count", type=up_to(10**9), default=200, metavar="N", help="hands a cell")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="few cells, 10 hands each unless --count says otherwise")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the mean errors")

@@ -22,6 +22,7 @@ from cmr_runtime import Bundle, Camera, HandMeshTracker
 from cmr_runtime.bench.machine import describe_machine
 from cmr_runtime.errors import CmrError
 from cmr_runtime.image_io import read_image
+from cmr_runtime.precision import open_bundle
 
 from .roofline_counts import GROUPS, multiply_adds
 from .roofline_limits import Limits, measure_limits
@@ -177,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(args, option) < 1:
             parser.error(f"--{option} is {getattr(args, option)}; give a whole number from 1")
     try:
-        bundle = Bundle.open(args.model) if args.model else Bundle.default()
+        bundle = open_bundle(args.model or None)
         report = measure(bundle, args.threads, args.runs, args.frames)
         if args.update:
             update(args.update, markdown(report))

@@ -21,6 +21,7 @@ from cmr_models.hand import load_hand
 from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker, InputError
 from cmr_runtime.bench.worker import PeerError
 from cmr_runtime.errors import CmrError
+from cmr_runtime.precision import open_bundle
 from cmr_runtime.rig import Rig
 from cmr_runtime.smoothing import Smoother, Smoothing
 
@@ -195,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     args = parser.parse_args(argv)
     try:
-        bundle = Bundle.default() if args.model is None else Bundle.open(args.model)
+        bundle = open_bundle(args.model)
         report: dict[str, Any] = {"synthetic": synthetic(args.hands, Smoothing())}
         report["crossing"] = crossings(bundle, args.pairs)
         if args.clip is not None:

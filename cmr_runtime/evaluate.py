@@ -20,6 +20,7 @@ from .draw import contact_sheet, draw_hands
 from .errors import CmrError, InputError
 from .image_io import read_image, write_image
 from .metrics import mean_distance, mpjpe, pa_mpjpe
+from .options import up_to
 from .results import Hand
 from .tracker import HandMeshTracker
 
@@ -214,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("folder", metavar="DIR", help="folder with the photos and their cameras")
         command.add_argument("--model", metavar="B", help="bundle; default: the one that comes with the package")
-        command.add_argument("--limit", type=_count, metavar="N", help="only the first N photos")
+        command.add_argument("--limit", type=up_to(10**9), metavar="N", help="only the first N photos")
         command.add_argument("--threads", type=int, default=1, help="threads inside a stage (default 1)")
         command.add_argument(
             "--refine", type=int, default=2, help="rounds of drawing a box again, upright (default 2, as the tracker)"
@@ -224,13 +225,6 @@ def _parser() -> argparse.ArgumentParser:
         sheet = "--sheet" if name == "joints3d" else "--out"
         command.add_argument(sheet, dest="sheet", required=name == "sheet", help="contact sheet to write (PNG, JPEG)")
     return parser
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number}; give a whole number from 1")
-    return number
 
 
 def _picture(image: _Image, hand: Hand | None) -> _Image:

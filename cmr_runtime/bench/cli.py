@@ -16,7 +16,8 @@ from ..bundle import SHIPPED
 from ..errors import CmrError, InputError
 from ..options import up_to
 from ..progress import Progress
-from ..session import CPU
+from ..session import CPU, MAX_THREADS
+from ..tracker import MAX_HANDS
 from . import entrants as field
 from .clip import prepare
 from .figures import compare
@@ -126,9 +127,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("clip", nargs="?", metavar="CLIP", help="image, video, or number of a webcam")
     parser.add_argument("--model", nargs="+", metavar="B", help="bundles; default: that of the package")
     parser.add_argument("--precision", nargs="+", choices=SHIPPED, help="of the package's own bundles (fp32)")
-    parser.add_argument("--threads", type=up_to(256), nargs="+", default=[1], metavar="N", help="inside a stage (1)")
+    parser.add_argument(
+        "--threads", type=up_to(MAX_THREADS), nargs="+", default=[1], metavar="N", help="inside a stage (1)"
+    )
     parser.add_argument("--provider", nargs="+", default=CPU, metavar="P", help=f"of ONNX Runtime ({CPU[0]})")
-    parser.add_argument("--num-hands", type=up_to(64), default=1, metavar="N", help="most hands in a frame (1)")
+    parser.add_argument("--num-hands", type=up_to(MAX_HANDS), default=1, metavar="N", help="most hands in a frame (1)")
     peer = parser.add_argument_group("peers")
     peer.add_argument(
         "--peer", nargs="+", choices=("mediapipe", "reference"), default=[], help="who takes part besides"

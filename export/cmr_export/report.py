@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from cmr_runtime.bundle import Bundle
 from cmr_runtime.errors import CmrError
 from cmr_runtime.manifest import graph_part
+from cmr_runtime.precision import open_bundle
 
 from .bundle import Exported
 from .cost import StageCost, measure
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("bundle", nargs="?", help="default: the bundle that ships with the package")
     args = parser.parse_args(argv)
     try:
-        bundle = Bundle.open(args.bundle) if args.bundle else Bundle.default()
+        bundle = open_bundle(args.bundle or None)
         lines = [table(bundle_costs(bundle)), *_finding_lines(bundle_findings(bundle))]
     except (CmrError, DecodeError, ValueError, RuntimeError, OSError) as error:  # an InferenceError is a RuntimeError
         print(f"cmr_export.report: {' '.join(str(error).split())}", file=sys.stderr)

@@ -96,16 +96,15 @@ def similarity_align(points: Tensor, target: Tensor, turn: bool = True) -> Tenso
     """
     mean, goal = points.mean(1, keepdim=True), target.mean(1, keepdim=True)
     a, b = points - mean, target - goal
-    if not turn:
-        with torch.no_grad():
-            scale = (a * b).sum((1, 2)).clamp_min(0) / a.square().sum((1, 2)).clamp_min(1e-12)
-        return scale[:, None, None] * a + goal
     with torch.no_grad():
-        u, s, vt = torch.linalg.svd(a.transpose(1, 2) @ b)
-        sign = torch.ones_like(s)
-        sign[:, 2] = torch.linalg.det(u @ vt).sign()
-        rotation = (u * sign[:, None]) @ vt
-        scale = (s * sign).sum(1) / a.square().sum((1, 2)).clamp_min(1e-12)
+        if turn:
+            u, s, vt = torch.linalg.svd(a.transpose(1, 2) @ b)
+            sign = torch.ones_like(s)
+            sign[:, 2] = torch.linalg.det(u @ vt).sign()
+            rotation, overlap = (u * sign[:, None]) @ vt, (s * sign).sum(1)
+        else:
+            rotation, overlap = torch.eye(3).to(a), (a * b).sum((1, 2)).clamp_min(0)
+        scale = overlap / a.square().sum((1, 2)).clamp_min(1e-12)
     return scale[:, None, None] * a @ rotation + goal
 
 

@@ -6,7 +6,6 @@ from functools import partial
 
 import pytest
 import torch
-from fake_data import write_photos, write_renderings
 from small_net import CONFIG, SIZE, lively_net, small_net
 
 from cmr_models import train
@@ -26,12 +25,6 @@ def teacher(tmp_path_factory):
     path = tmp_path_factory.mktemp("teacher") / "model.pt"
     save_checkpoint(path, lively_net(), about=json.dumps({"step": 7, "licence": "X"}))
     return path
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    return write_renderings(folder / "synth", 12, SIZE), write_photos(folder / "real.npz", 8)
 
 
 def first_batch(data):

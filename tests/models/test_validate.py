@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Validation: its figures for a network that knows the answers, and the command that prints them."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from small_net import CONFIG, SIZE, lively_net
+
+from cmr_models import validate
+from cmr_models.batches import Renderings
+from cmr_models.hand import ROOT_JOINT, load_hand
+from cmr_models.losses import gaussian_maps
+from cmr_models.network import save_checkpoint
+from cmr_models.validate import Validation
+
+HAND = load_hand()
+
+
+def test_figures_of_a_network_that_knows_the_answers(data, monkeypatch):
+    net = lively_net()
+    validation = Validation(Renderings(data[0]), data[1], CONFIG, count=4)
+    assert len(validation.rendered) == 4
+    assert len(validation.photos) == 2  # held out
+    assert sum(s.present for s in validation.others) == 2
+    assert not any(s.right for s in validation.others if s.present)
+
+    def oracle(net, samples):
+        cells = torch.from_numpy(np.stack([s.keypoints for s in samples]))
+        maps = gaussian_maps(cells, SIZE, SIZE // 4).numpy()
+        vertices = np.stack([np.zeros_like(HAND.template) if s.vertices is None else 2 * s.vertices for s in samples])
+        joints = [s.world if s.vertices is None else HAND.joint_regressor @ (2 * s.vertices) for s in samples]
+        flags = {"present": np.array([s.present for s in samples]), "right": np.array([s.right for s in samples])}
+        blocks = [np.zeros((SIZE, SIZE)) if s.silhouette is None else s.silhouette for s in samples]
+        cells = np.stack(blocks).reshape(len(samples), SIZE // 2, 2, SIZE // 2, 2).mean((2, 4)) >= 127.5
+        cells[: len(cells) // 2] &= np.arange(SIZE // 2) < 0  # the first half shows no hand
+        return {"joints": np.stack(joints), "maps": maps, "vertices": vertices, "outlines": cells, **flags}
+
+    monkeypatch.setattr(validation, "_predict", oracle)
+    figures = validation.run(net)
+    assert figures["synth_px256"] < 2
+    assert figures["synth_pa_mm"] == pytest.approx(0, abs=1e-2)
+    assert figures["synth_iou"] == 0.5
+    root = HAND.joint_regressor[ROOT_JOINT]
+    lengths = [np.linalg.norm(s.vertices - root @ s.vertices, axis=1).mean() for s in validation.rendered]
+    assert figures["synth_vertex_mm"] == pytest.approx(1000 * np.mean(lengths), rel=1e-3)
+    assert figures["synth_root_mm"] > 10  # twice as large: seen without the similarity
+    assert figures["photo_pa_mm"] == figures["photo_root_mm"] == pytest.approx(0, abs=1e-3)
+    assert [figures[k] for k in ("right_seen_right", "left_seen_left", "hand_found", "empty_found")] == [1, 1, 1, 0]
+
+
+def test_validation_repeats_itself(data):
+    net = lively_net()
+    first, second = (Validation(Renderings(data[0]), data[1], CONFIG, count=3).run(net) for _ in range(2))
+    assert first == second
+    assert all(math.isfinite(v) for v in first.values())
+
+
+def test_the_command_prints_what_validation_finds(data, tmp_path, capsys):
+    net, path = lively_net(), tmp_path / "net.pt"
+    save_checkpoint(path, net)
+    validate.main([str(path), "--synth", str(data[0]), "--photos", str(data[1]), "--count", "3"])
+    title, *lines = capsys.readouterr().out.splitlines()
+    assert title == "3 renderings, 2 photos"
+    found = {name: float(value) for name, value in map(str.split, lines)}
+    assert found == Validation(Renderings(data[0], last=3), data[1], CONFIG, count=3).run(net)
+    with pytest.raises(SystemExit):
+        validate.main([str(data[1]), "--synth", str(data[0])])
+    assert "real.npz" in capsys.readouterr().err
