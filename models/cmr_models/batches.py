@@ -24,8 +24,8 @@ from .synth.rng import Rng
 __all__ = ["Batches", "Mix", "Photos", "Renderings", "collate"]
 
 
-#: Side of a photo's crop in sides of the joints' box; the baked crop holds no more.
-PHOTO_SIDE = (1.15, 2.2)
+#: Side of a photo's crop in sides of the joints' box: from tighter than the tracker's to as wide as a caller's may be.
+PHOTO_SIDE = (1.15, 2.8)
 #: Files of `Folder`, in its order.
 FILES = ("rgba", "silhouette", "vertices", "keypoints", "focal")
 

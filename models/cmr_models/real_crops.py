@@ -43,7 +43,7 @@ from .photos.view import Box
 
 __all__ = ["bake", "main"]
 
-LIMIT_MB = 45.0
+LIMIT_MB = 56.0
 """Largest archive in 10^6 bytes."""
 
 
@@ -52,7 +52,7 @@ def bake(
     labelled: dict[str, Any],
     boxes: dict[str, list[Box]],
     groups: dict[str, str] | None = None,
-    size: int = 224,
+    size: int = 320,
     backgrounds: int = 4000,
     bg_size: int = 160,
     limit_mb: float = LIMIT_MB,
@@ -121,10 +121,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("labels", type=Path, help="JSON file of cmr_models.pseudo_label")
     parser.add_argument("out", type=Path, help="NPZ file to write")
     parser.add_argument("--boxes", type=Path, help="CSV with columns image, group, hand_boxes_xyxy")
-    parser.add_argument("--size", type=int, default=224, help="side of a hand crop in pixels (default 224)")
+    parser.add_argument("--size", type=int, default=320, help="side of a hand crop in pixels (default 320)")
     parser.add_argument("--backgrounds", type=int, default=4000, help="background crops wanted (default 4000)")
     parser.add_argument("--bg-size", type=int, default=160, help="side of a background in pixels (default 160)")
-    parser.add_argument("--limit-mb", type=float, default=LIMIT_MB, help="largest archive in MB (default 45)")
+    parser.add_argument("--limit-mb", type=float, default=LIMIT_MB, help="largest archive in MB (default 56)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--skip-groups", default="", metavar="PREFIX", help="leave out groups whose name begins so")
     args = parser.parse_args(argv)

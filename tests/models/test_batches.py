@@ -9,7 +9,7 @@ import pytest
 import torch
 from fake_data import DEPTH, FOCAL, centroid, draw_dot, pinhole, write_photos, write_renderings
 
-from cmr_models.batches import Batches, Mix, Photos, Renderings, Sample, collate, mirror, rotate_z, warp
+from cmr_models.batches import PHOTO_SIDE, Batches, Mix, Photos, Renderings, Sample, collate, mirror, rotate_z, warp
 from cmr_runtime import Camera
 from cmr_runtime.roi import Roi
 
@@ -221,7 +221,8 @@ def test_a_photos_border_lies_where_the_file_says_for_either_hand(photos, edges)
         x0, x1 = edges if right else (95 - edges[1], 95 - edges[0])
         for seed in range(8):
             random = np.random.default_rng(seed)
-            side = 1.15 * (2.2 / 1.15) ** np.random.default_rng(seed).random()  # even in the logarithm
+            low, high = PHOTO_SIDE
+            side = low * (high / low) ** np.random.default_rng(seed).random()  # even in the logarithm
             sample = source.sample(number, 400, still, random)
             scale = 400 / (side * 47.5)
             middle = 47.75 if right else 95 - 47.75

@@ -11,7 +11,7 @@ from .view import Box, View
 
 __all__ = ["hand_view", "label_arrays", "valid_area", "weight_of"]
 
-CROP_SCALE = 2.2
+CROP_SCALE = 3.2
 """Side of a hand crop as a multiple of the larger side of the joints' box: room to rotate, shift and scale."""
 HALF_WEIGHT = 0.025
 """2D disagreement (part of the box side) at which a label's weight is one half."""
