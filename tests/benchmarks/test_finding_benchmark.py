@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.finding import Row, hand_free, main, nearest, side_by_side, table
+from benchmarks.finding import Row, hand_free, main, nearest, side_by_side, table, twice
 
 
 def test_frames_side_by_side_keep_their_pixels():
@@ -23,6 +23,14 @@ def test_the_nearest_hand_counts_in_sides_of_the_box():
     joints = np.stack([np.linspace(0, 50, 21), np.linspace(0, 20, 21)], axis=1)
     assert nearest(joints, [joints + np.array([0, 30]), joints + np.array([5, 0])]) == pytest.approx(0.1)
     assert nearest(joints, []) == float("inf")
+
+
+def test_a_hand_given_twice_is_seen():
+    one = np.stack([np.linspace(0, 50, 21), np.linspace(0, 20, 21)], axis=1)
+    aside, beside = one + np.array([0, 6]), one + np.array([60, 0])
+    assert not twice([])
+    assert not twice([one, beside])
+    assert twice([beside, one, aside])
 
 
 @pytest.fixture
