@@ -32,6 +32,8 @@ SAME = 0.4
 CLEAR = 0.2
 #: Rounds in which a box is drawn around the keypoints seen in the box before: from a window, and from a palm.
 ROUNDS, PALM_ROUNDS = 3, 2
+#: Closer looks at an image of its own, where few hands are wanted; 4 for each where more are.
+LOOKS = 8
 #: Smallest hand, larger side of its joints' box in pixels: of less the prior stage sees nothing but blur.
 SMALLEST = 20.0
 #: A box that still moves more than this (intersection over union below) in the last round has found nothing.
@@ -134,7 +136,7 @@ class Search:
         if self._shape != (height, width):
             self._shape, self._next = (height, width), 0
             self._regions = (windows if self._detector is None else tiles)(width, height)
-        found = _Found(known, count, 4 * count if budget is None else count + 1)
+        found = _Found(known, count, max(4 * count, LOOKS) if budget is None else count + 1)
         if self._detector is None:
             found.extend(self._by_windows(viewer, image, self._turn(budget)))
             return found.views

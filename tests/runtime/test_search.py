@@ -137,6 +137,24 @@ def test_no_tiles_where_the_whole_image_gives_hands_enough(viewer: Viewer, detec
     assert len(counting.regions) == 1
 
 
+def test_what_looks_more_like_a_palm_than_the_hand_does_not_hide_it(viewer: Viewer, detector: Detector) -> None:
+    class Distracted(Counting):
+        """Five places in front of the hand's, at which there is nothing on a closer look."""
+
+        def __call__(self, image, region, min_score):
+            palms = super().__call__(image, region, min_score)
+            decoys = [
+                dataclasses.replace(p, cx=40.0 + 120 * k, cy=20.0, size=10.0, score=1.0)
+                for p in palms
+                for k in range(5)
+            ]
+            return [*decoys, *palms]
+
+    image = draw_disc(640, 320, 300, 200, 60)
+    (view,) = Search(0.5, 1.7, Distracted(detector))(viewer, image, 1)
+    assert np.hypot(view.roi.cx - 300, view.roi.cy - 200) < 0.1 * view.roi.size
+
+
 def test_both_networks_must_see_the_hand(viewer: Viewer, detector: Detector) -> None:
     image = draw_disc(640, 320, 300, 160, 90)
 
