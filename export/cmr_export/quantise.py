@@ -3,14 +3,13 @@
 
 Weights are int8 and the tensors between quantised layers uint8 (with signed ones ONNX Runtime makes only half of the
 integer kernels on x86-64), written as pairs of QuantizeLinear and DequantizeLinear, from which ONNX Runtime and its
-mobile providers make integer kernels. What stays in float, and why, is `plan`; it is stored in half precision.
+mobile providers make integer kernels. What `plan` leaves in float is stored in half precision.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -18,80 +17,13 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from .clean import drop_unused, shorten_names
+from .float_layers import plan
 from .graphs import quietly
 from .half import to_half
 
-__all__ = ["FLOAT_WEIGHTS", "plan", "to_int8"]
-
-#: Weights of a stage that stay in float. With the default network these few, nearest to the ends, bring the mean error
-#: of the vertices on rendered hands from 4 mm to 1 mm; a third as many to 1.5 mm.
-FLOAT_WEIGHTS = 3 << 14
-
-#: Nodes that go on in eight bits where all that they read is in eight bits already; in a float neighbourhood they
-#: would only add conversions.
-_FOLLOW = {"Add", "AveragePool", "Clip", "Concat", "Gather", "LeakyRelu", "MaxPool", "Relu", "Reshape"}
-_FOLLOW |= {"Resize", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+__all__ = ["to_int8"]
 
 Feed = dict[str, np.ndarray]
-
-
-def plan(model: onnx.ModelProto) -> tuple[list[int], list[int]]:
-    """Choose which layers are quantised.
-
-    The layers next to the inputs and outputs stay in float, nearest first, until `FLOAT_WEIGHTS` are spent: the first
-    ones see the finest detail and the last ones make maps and vertices, and both hold few weights.
-
-    Returns
-    -------
-    quantised, float : list of int
-        Places in ``model.graph.node``; only nodes with weights are in the second.
-    """
-    nodes = model.graph.node
-    constants = {i.name: prod(i.dims) for i in model.graph.initializer}
-    weights = {
-        place: max(constants.get(name, 0) for name in node.input[:2])
-        for place, node in enumerate(nodes)
-        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
-        and any(constants.get(name, 0) for name in node.input[:2])
-    }
-    near = _layers_from_ends(model, set(weights))
-    left, in_float = FLOAT_WEIGHTS, set()
-    for place in sorted(weights, key=lambda k: (near[k], weights[k], k)):
-        if weights[place] <= left:
-            left -= weights[place]
-            in_float.add(place)
-    eight_bit: set[str] = set()
-    quantised = []
-    for place, node in enumerate(nodes):
-        read = [name for name in node.input if name and name not in constants]
-        follows = node.op_type in _FOLLOW and read and eight_bit.issuperset(read)
-        if node.op_type == "Add" and len(read) < 2:
-            follows = False  # a constant of eight bits would be too coarse
-        if (place in weights and place not in in_float) or follows:
-            quantised.append(place)
-            eight_bit.update(node.output)
-    return quantised, sorted(in_float)
-
-
-def _layers_from_ends(model: onnx.ModelProto, layers: set[int]) -> dict[int, int]:
-    """How many other layers lie between each layer and the nearest input or output of the graph."""
-    far = len(layers) + 1
-
-    def walk(nodes: list[tuple[int, onnx.NodeProto]], ends: set[str], forwards: bool) -> dict[int, int]:
-        passed = dict.fromkeys(ends, 0)
-        found = {}
-        for place, node in nodes:
-            sources, targets = (node.input, node.output) if forwards else (node.output, node.input)
-            distance = min((passed[name] for name in sources if name in passed), default=far)
-            found[place] = distance
-            for name in targets:
-                passed[name] = min(passed.get(name, far), distance + (place in layers))
-        return found
-
-    order = list(enumerate(model.graph.node))
-    ahead = walk(order, {v.name for v in model.graph.input}, True)
-    behind = walk(order[::-1], {v.name for v in model.graph.output}, False)
-    return {place: min(ahead[place], behind[place]) for place in layers}
 
 
 class _Reader(CalibrationDataReader):

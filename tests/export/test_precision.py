@@ -17,8 +17,8 @@ from cmr_export import bundle as bundle_module
 from cmr_export import calibration
 from cmr_export.bundle import Exported, export
 from cmr_export.calibration import calibration_images, folder_images, normalise, rendered_hands
+from cmr_export.float_layers import FLOAT_WEIGHTS, plan
 from cmr_export.half import to_half
-from cmr_export.quantise import FLOAT_WEIGHTS, plan
 from cmr_export.report import bundle_costs, table
 from cmr_models.network.staged import load_staged
 from cmr_runtime import Bundle
