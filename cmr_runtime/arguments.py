@@ -110,7 +110,7 @@ def check_boxes(rois: Any) -> list[Roi]:
 
 def _box(box: Any) -> Roi:
     try:
-        roi = Roi.from_box(box)
+        roi = box if isinstance(box, Roi) else Roi.from_box(box)
     except OverflowError:  # a whole number that no float holds
         roi = None
     if roi is None or not 1.0 <= roi.size <= MAX_REACH or max(abs(roi.cx), abs(roi.cy)) > MAX_REACH:
@@ -145,6 +145,7 @@ class Clock:
     def reset(self) -> None:
         """Begin anew: the next frame may have any timestamp."""
         self._given = self._now = -math.inf
+        self._ahead = 0.0  # seconds by which frames without timestamps have run ahead of those given
 
     def __call__(self, timestamp: Any) -> float:
         """Return the seconds of the next frame. A timestamp has to be greater than the last that was given."""
@@ -158,9 +159,11 @@ class Clock:
             raise InputError(
                 f"timestamp {timestamp} s follows {self._given} s; it must increase, or call reset() for a new video"
             )
+        gap = 1.0 / DEFAULT_RATE if self._given == -math.inf else timestamp - self._given
         self._given = float(timestamp)
-        # Frames without timestamps may have run ahead of those given.
-        self._now = self._given if self._given > self._now else math.nextafter(self._now, math.inf)
+        if self._given + self._ahead <= self._now:
+            self._ahead = self._now + gap - self._given
+        self._now = max(self._given + self._ahead, math.nextafter(self._now, math.inf))
         return self._now
 
 

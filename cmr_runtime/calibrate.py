@@ -22,6 +22,7 @@ from .camera import Camera
 from .errors import CmrError, InputError
 from .files import write_whole
 from .image_io import read_image
+from .options import up_to
 from .progress import Progress
 from .sources import Video, expand, is_still, quiet
 
@@ -32,6 +33,8 @@ _Image = npt.NDArray[np.uint8]
 
 #: Fewest views of the board; three determine the intrinsics, more average out the errors of the corners.
 MIN_VIEWS = 6
+#: Most views that may be asked for.
+_MAX_VIEWS = 1000
 #: Frames of a video that are searched for the board, spread evenly; most of them show what others show too.
 _FRAMES = 150
 #: Displacement by the lens beyond which an undistorted camera is no longer good enough, share of the image's width.
@@ -74,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quiet()
     try:
         board = _parse_board(options.board)
-        most = check_whole("--views", options.views, MIN_VIEWS, 1000)
+        most = check_whole("--views", options.views, MIN_VIEWS, _MAX_VIEWS)
         found, size = _search(options.input, board)
         result = calibrate(found, board, size, most)
         record = {**asdict(result.camera), **{k: v for k, v in asdict(result).items() if k != "camera"}}
@@ -256,7 +259,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("input", nargs="+", metavar="INPUT", help="video, images, folder, number of a webcam, or -")
     parser.add_argument("--board", required=True, metavar="CxR", help="inner corners, columns x rows, for instance 9x6")
     parser.add_argument("--out", default="camera.json", metavar="FILE", help="camera to write (default camera.json)")
-    parser.add_argument("--views", type=int, default=30, metavar="N", help="most views that are used (default 30)")
+    parser.add_argument(
+        "--views", type=up_to(_MAX_VIEWS), default=30, metavar="N", help="most views that are used (default 30)"
+    )
     return parser
 
 

@@ -3,17 +3,25 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 from dataclasses import dataclass
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .errors import CameraError
+from .errors import CameraError, InputError
 
-__all__ = ["Camera"]
+__all__ = ["Camera", "read_intrinsics"]
+
+#: Shortest focal length, and largest value of all, pixels: far beyond real cameras, and what a registration can take.
+_LEAST_FOCAL, _MOST = 1e-3, 1e7
+#: Difference of two pictures' shapes (width over height) up to which one is the other made larger or smaller.
+_SAME_SHAPE = 0.01
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Camera:
     Raises
     ------
     CameraError
-        A value that is not finite, a focal length or size that is not positive.
+        A value that is no finite number, a focal length or size that is not positive, or one beyond ten million pixels.
     """
 
     fx: float
@@ -53,10 +61,9 @@ class Camera:
                 number = float(value)
             except OverflowError:
                 number = math.inf
-            if not math.isfinite(number):
-                raise CameraError(f"camera {name} is {number}; give a finite number of pixels")
-            if name in ("fx", "fy") and number <= 0:
-                raise CameraError(f"camera {name} is {number}; a focal length is greater than 0 pixels")
+            least = _LEAST_FOCAL if name in ("fx", "fy") else -_MOST
+            if not least <= number <= _MOST:
+                raise CameraError(f"camera {name} is {number}; give {least:g} to {_MOST:g} pixels")
             object.__setattr__(self, name, number)
         for name in ("width", "height"):
             object.__setattr__(self, name, _size(name, getattr(self, name)))
@@ -114,6 +121,59 @@ class Camera:
         focal = 0.5 * width / math.tan(0.5 * math.radians(degrees_horizontal))
         return cls(focal, focal, 0.5 * (width - 1), 0.5 * (height - 1), width, height)
 
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str], width: int | None = None, height: int | None = None) -> Camera:
+        """Camera from a JSON file, such as `cmr-calibrate` writes.
+
+        Parameters
+        ----------
+        path : path
+            File with the keys ``fx``, ``fy``, ``cx``, ``cy`` and, as a rule, ``width`` and ``height``, all in pixels,
+            at its top or under ``camera``; other keys are not read.
+        width, height : int, optional
+            Size of the images, pixels, if it is another than the file's (see `resized`) or the file tells none.
+
+        Raises
+        ------
+        InputError
+            The file cannot be read, is no such file, or tells no size and none is given.
+        CameraError
+            Its numbers make no camera, or one of images of another shape.
+
+        Examples
+        --------
+        >>> camera = Camera.from_json("camera.json", 1280, 720)  # doctest: +SKIP
+        """
+        (fx, fy, cx, cy), known = read_intrinsics(path)
+        if width is None and height is None:
+            if known is None:
+                raise InputError(
+                    f"camera file {path} does not tell the size of the images; add width and height to it, or give them"
+                )
+            return cls(fx, fy, cx, cy, *known)
+        size = _size("width", width), _size("height", height)
+        return cls(fx, fy, cx, cy, *(known or size)).resized(*size)
+
+    def resized(self, width: int, height: int) -> Camera:
+        """Camera of the same images made larger or smaller.
+
+        Raises
+        ------
+        CameraError
+            A size of another shape: width over height differs by more than a hundredth.
+        """
+        width, height = _size("width", width), _size("height", height)
+        larger = width / self.width
+        if abs(larger * self.height / height - 1.0) > _SAME_SHAPE:
+            raise CameraError(
+                f"camera is for images of {self.width}×{self.height} pixels; this one has {width}×{height}, which is "
+                "another shape: calibrate the camera in the mode that it is used in"
+            )
+        # Edges of images stay edges; they are half a pixel outside the centres of the outermost pixels.
+        shift = 0.5 * (larger - 1.0)
+        cx, cy = self.cx * larger + shift, self.cy * larger + shift
+        return Camera(self.fx * larger, self.fy * larger, cx, cy, width, height)
+
     @property
     def matrix(self) -> npt.NDArray[np.float64]:
         """Intrinsics as a 3×3 matrix, pixels."""
@@ -167,8 +227,28 @@ class Camera:
         return np.array([[1.0 - k * x * x, -k * x * y, x], [-k * x * y, 1.0 - k * y * y, y], [-x, -y, z]])
 
 
+def read_intrinsics(path: str | os.PathLike[str]) -> tuple[tuple[float, float, float, float], tuple[int, int] | None]:
+    """Return fx, fy, cx and cy from a JSON file, and the size of its images if it tells it; see `Camera.from_json`."""
+    try:
+        table = json.loads(Path(path).read_bytes())
+        table = table.get("camera", table)
+        values = [table[key] for key in ("fx", "fy", "cx", "cy")]
+        sized = "width" in table and "height" in table
+        camera = Camera(*values, *((table["width"], table["height"]) if sized else (1, 1)))  # refuses what makes none
+    except OSError as error:
+        raise InputError(f"camera file {path} cannot be read: {error.strerror or error}") from error
+    except CameraError as error:
+        raise CameraError(f"camera file {path}: {error}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"camera file {path} holds no camera ({error!r}); give JSON with fx, fy, cx, cy, width and height in "
+            "pixels, as cmr-calibrate writes it"
+        ) from None
+    return (camera.fx, camera.fy, camera.cx, camera.cy), (camera.width, camera.height) if sized else None
+
+
 def _size(name: str, value: Any) -> int:
     """Width or height of an image, checked."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value <= 0:
-        raise CameraError(f"camera {name} is {value!r}; give the image's size, a whole number above 0")
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 < value <= _MOST:
+        raise CameraError(f"camera {name} is {value!r}; give the image's size, a whole number of 1 to {_MOST:g}")
     return int(value)

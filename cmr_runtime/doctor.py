@@ -15,16 +15,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
+# What needs more than NumPy is imported by the checks: that it is absent is for them to find.
 from .bundle import Bundle
 from .camera import Camera
-from .draw import draw_mesh
 from .errors import CmrError
-from .precision import open_bundle
-from .results import Hand, StageTimes
+from .options import up_to
 from .topology import Topology
-from .tracker import HandMeshTracker
 
 __all__ = ["Check", "Report", "drawn_hand", "examine", "main"]
 
@@ -69,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="cmr-doctor", description="Examine the installation and a bundle, and track a hand drawn for the purpose."
     )
     parser.add_argument("--model", metavar="B", help="bundle; default: the one that comes with the package")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads inside a stage (default 1)")
+    parser.add_argument("--threads", type=_threads, default=1, metavar="N", help="threads inside a stage (default 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
     report = examine(options.model, options.threads)
@@ -97,8 +94,7 @@ def examine(model: str | None = None, threads: int = 1) -> Report:
     report = Report()
     report.checks.append(Check("python", True, f"{platform.python_version()}, {platform.platform(terse=True)}"))
     report.checks.extend(_packages())
-    providers = onnxruntime.get_available_providers()
-    report.checks.append(Check("providers", "CPUExecutionProvider" in providers, ", ".join(providers)))
+    _attempt(report, "providers", _providers)
     bundle = _attempt(report, "bundle", lambda: _bundle(model))
     if bundle is not None:
         _attempt(report, "self-test", lambda: _self_test(bundle, threads, report.stages_ms))
@@ -128,6 +124,8 @@ def drawn_hand(
     joints : (J, 3) float64
         Metres, camera frame.
     """
+    from .draw import draw_mesh
+
     assert topology.joint_regressor is not None
     template = topology.template.astype(np.float64)
     joints = topology.joint_regressor.astype(np.float64) @ template
@@ -149,10 +147,21 @@ def _attempt(report: Report, name: str, look: Callable[[], Any]) -> Any:
     """Note what a look at something says or raises; return the first thing it gives."""
     try:
         value, ok, detail = look()
+    except ImportError as error:
+        value, ok, detail = None, False, f"{error}; install it anew: pip install --force-reinstall {_PACKAGE}"
     except (CmrError, OSError) as error:
         value, ok, detail = None, False, str(error)
     report.checks.append(Check(name, ok, detail))
     return value
+
+
+def _threads(text: str) -> int:
+    """Read the option; its limit comes with ONNX Runtime, without which no thread runs."""
+    try:
+        from .session import MAX_THREADS
+    except ImportError:
+        return 1
+    return up_to(MAX_THREADS)(text)
 
 
 def _packages() -> list[Check]:
@@ -184,15 +193,25 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version)]
 
 
+def _providers() -> tuple[None, bool, str]:
+    import onnxruntime
+
+    providers = onnxruntime.get_available_providers()
+    return None, "CPUExecutionProvider" in providers, ", ".join(providers)
+
+
 def _bundle(model: str | None) -> tuple[Bundle, bool, str]:
     """Open the bundle, which verifies every byte of it."""
-    bundle = open_bundle(model)
+    bundle = Bundle.default() if model is None else Bundle.open(model)
     size = (len(bundle.prior) + len(bundle.mesh)) / 1e6
     return bundle, True, f"{bundle.source} is whole: {bundle.name}, {bundle.licence}, {bundle.precision}, {size:.1f} MB"
 
 
 def _self_test(bundle: Bundle, threads: int, stages_ms: dict[str, float]) -> tuple[None, bool, str]:
     """Find the hand that is drawn, by the tracker's own search; the stages' times are those of its box, warm."""
+    from .results import Hand, StageTimes
+    from .tracker import HandMeshTracker
+
     with HandMeshTracker(bundle, mode="image", threads=threads) as tracker:
         image, camera, joints = drawn_hand(bundle.topology)
         found = tracker.track(image, camera)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .arguments import check_image
 from .camera import Camera
 from .results import Hand
 
@@ -61,8 +62,13 @@ def draw_hands(
     Returns
     -------
     (zoom·H, zoom·W, 3) uint8
+
+    Raises
+    ------
+    InputError
+        An image of another type or shape.
     """
-    canvas: _Image = np.ascontiguousarray(image).copy()
+    canvas = check_image(image).copy()
     if zoom != 1:
         size = (zoom * image.shape[1], zoom * image.shape[0])
         canvas = cast("_Image", cv2.resize(canvas, size, interpolation=cv2.INTER_CUBIC))
@@ -126,7 +132,13 @@ def draw_mesh(
     Returns
     -------
     (H, W, 3) uint8
+
+    Raises
+    ------
+    InputError
+        An image of another type or shape.
     """
+    image = check_image(image)
     points = np.asarray(vertices, dtype=np.float64)
     if not len(points) or not (points[:, 2] > 0.01).all():
         return image.copy()

@@ -22,6 +22,7 @@ from .image_io import read_image, write_image
 from .metrics import mean_distance, mpjpe, pa_mpjpe
 from .options import up_to
 from .results import Hand
+from .session import MAX_THREADS
 from .tracker import HandMeshTracker
 
 __all__ = ["PEERS", "Sample", "evaluate", "main", "read_samples"]
@@ -216,7 +217,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("folder", metavar="DIR", help="folder with the photos and their cameras")
         command.add_argument("--model", metavar="B", help="bundle; default: the one that comes with the package")
         command.add_argument("--limit", type=up_to(10**9), metavar="N", help="only the first N photos")
-        command.add_argument("--threads", type=int, default=1, help="threads inside a stage (default 1)")
+        command.add_argument(
+            "--threads", type=up_to(MAX_THREADS), default=1, metavar="N", help="threads inside a stage (default 1)"
+        )
         command.add_argument(
             "--refine", type=int, default=2, help="rounds of drawing a box again, upright (default 2, as the tracker)"
         )

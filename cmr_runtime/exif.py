@@ -10,6 +10,7 @@ import math
 import struct
 
 from .camera import Camera
+from .errors import CameraError
 
 __all__ = ["camera_from_exif", "focal_length_35mm"]
 
@@ -34,7 +35,10 @@ def camera_from_exif(data: bytes, width: int, height: int) -> Camera | None:
     if focal is None:
         return None
     pixels = focal * math.hypot(width, height) / _DIAGONAL
-    return Camera(pixels, pixels, 0.5 * (width - 1), 0.5 * (height - 1), width, height)
+    try:
+        return Camera(pixels, pixels, 0.5 * (width - 1), 0.5 * (height - 1), width, height)
+    except CameraError:  # a number that no lens has
+        return None
 
 
 def focal_length_35mm(data: bytes) -> int | None:

@@ -22,7 +22,6 @@ from .motion import Motion, extent
 from .pipeline import Pipeline
 from .results import Hand
 from .roi import Roi
-from .search import SAME
 from .smoothing import Smoother
 from .view import View, Viewer
 
@@ -227,13 +226,11 @@ def _mixtures(seen: dict[Track, Hand], time: float) -> set[Track]:
 
 
 def _same(a: Hand, b: Hand) -> bool:
-    """Whether two results show one hand: their regions overlap, and so do their joints in the image.
+    """Whether two results show one hand: their joints lie in the same place of the image.
 
     Hands that cross share a region but not their joints; two results of one hand share them even where they disagree
-    on its side.
+    on its side, or were looked at in different regions.
     """
-    if a.roi.overlap(b.roi) <= SAME:
-        return False
     apart = float(np.linalg.norm(a.keypoints.astype(np.float64) - b.keypoints, axis=1).mean())
     return apart < NEAR * max(extent(a), extent(b))
 

@@ -4,19 +4,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-from .camera import Camera
-from .errors import CameraError, InputError
+from .camera import Camera, read_intrinsics
+from .errors import InputError
 
 __all__ = ["CameraOption", "parse_box", "up_to"]
-
-#: Difference of two pictures' shapes (width over height) up to which one is the other made larger or smaller.
-_SAME_SHAPE = 0.01
 
 
 class CameraOption:
@@ -25,8 +19,8 @@ class CameraOption:
     Parameters
     ----------
     camera : str or None
-        ``fx,fy,cx,cy`` in pixels, or a JSON file with these keys, at its top or under ``camera``. If the file has
-        `width` and `height` too, images of another size get the camera enlarged as they are.
+        ``fx,fy,cx,cy`` in pixels, or a JSON file as `Camera.from_json` reads it. If the file tells a size, images of
+        another one get the camera enlarged as they are.
     fov : float or None
         Horizontal field of view, degrees.
 
@@ -39,7 +33,7 @@ class CameraOption:
     """
 
     def __init__(self, camera: str | None, fov: float | None) -> None:
-        self._name, self._fov = camera, fov
+        self._fov = fov
         self._values: tuple[float, float, float, float] | None = None
         self._size: tuple[int, int] | None = None
         if camera is not None:
@@ -61,16 +55,7 @@ class CameraOption:
         """
         if self._values is None:
             return None if self._fov is None else Camera.from_fov(self._fov, width, height)
-        fx, fy, cx, cy = self._values
-        known_width, known_height = self._size or (width, height)
-        larger = width / known_width
-        if abs(larger * known_height / height - 1.0) > _SAME_SHAPE:
-            raise CameraError(
-                f"--camera {self._name} is for images of {known_width}×{known_height} pixels; this one has {width}×"
-                f"{height}, which is another shape: calibrate the camera in the mode that it is used in"
-            )
-        cx, cy = (cx + 0.5) * larger - 0.5, (cy + 0.5) * larger - 0.5
-        return Camera(fx * larger, fy * larger, cx, cy, width, height)
+        return Camera(*self._values, *(self._size or (width, height))).resized(width, height)
 
 
 def parse_box(text: str) -> tuple[float, float, float, float]:
@@ -103,25 +88,13 @@ def up_to(most: int) -> Callable[[str], int]:
 
 def _parse(camera: str) -> tuple[tuple[float, float, float, float], tuple[int, int] | None]:
     """Numbers of a camera, and the size of the images that they are for, if it is told."""
-    size = None
+    if camera.lower().endswith(".json"):
+        return read_intrinsics(camera)
     try:
-        if camera.lower().endswith(".json"):
-            table: dict[str, Any] = json.loads(Path(camera).read_text("utf-8"))
-            table = table.get("camera", table)
-            values = [table[key] for key in ("fx", "fy", "cx", "cy")]
-            if "width" in table and "height" in table:
-                whole = Camera(1.0, 1.0, 0.0, 0.0, table["width"], table["height"])  # refuses what is no size
-                size = whole.width, whole.height
-        else:
-            values = camera.split(",")
-        fx, fy, cx, cy = (float(value) for value in values)
-    except OSError as error:
-        raise InputError(f"--camera {camera} cannot be read: {error.strerror or error}") from error
-    except CameraError:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        fx, fy, cx, cy = (float(value) for value in camera.split(","))
+    except ValueError:
         raise InputError(
-            f"--camera is {camera!r} ({error!r}); give fx,fy,cx,cy in pixels, for instance 500,500,320,240, or a JSON "
-            "file with these keys"
+            f"--camera is {camera!r}; give fx,fy,cx,cy in pixels, for instance 500,500,320,240, or a JSON file "
+            "(NAME.json) with these keys"
         ) from None
-    return (fx, fy, cx, cy), size
+    return (fx, fy, cx, cy), None

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .draw import draw_hands
+from .errors import InputError
+from .files import write_error
 from .image_io import write_image
 from .mesh_io import JsonLines
 from .results import Hand
@@ -35,6 +37,8 @@ class OverlayVideo:
 
     Raises
     ------
+    InputError
+        While writing: a frame is not of the first one's size.
     OSError
         While writing or at the end: the file cannot be begun, or is not whole, as on a full disk.
     """
@@ -42,6 +46,7 @@ class OverlayVideo:
     def __init__(self, path: str | os.PathLike[str], rate: float) -> None:
         self._path, self._rate = Path(path), rate
         self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
 
     def __enter__(self) -> OverlayVideo:
         return self
@@ -59,12 +64,18 @@ class OverlayVideo:
 
     def write(self, image: _Image) -> None:
         """Append a frame, (H, W, 3) uint8 RGB, of the first one's size."""
+        size = (image.shape[1], image.shape[0])
         if self._writer is None:
-            size = (image.shape[1], image.shape[0])
+            self._size = size
             self._writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), self._rate, size)
             if not self._writer.isOpened():
                 self._writer = None
                 raise OSError(f"video {self._path} cannot be written: no encoder for mp4v, or no room")
+        if size != self._size:  # OpenCV would leave the frame out
+            raise InputError(
+                f"video {self._path} has frames of {self._size[0]}×{self._size[1]} pixels, this one has "
+                f"{size[0]}×{size[1]}; give one size"
+            )
         self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 
@@ -95,7 +106,12 @@ class Outputs:
         self._form, self._vertices = mesh_format, vertices
         self._sequence = HandSequence(vertices) if npz else None
         self._taken: set[str] = set()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"{write_error('--out', self.folder, error)}; give a folder, or a free name for one"
+            ) from error
         self._lines = JsonLines(self.folder / "hands.jsonl")
 
     def __enter__(self) -> Outputs:

@@ -89,8 +89,8 @@ def fastest(
     threads : int
         Threads inside a stage.
     cache : Path or None
-        File with what was measured before; None is ``precision.json`` in `cache_folder`. A cache that cannot be read
-        or written costs a measurement (about 0.2 s), and nothing else.
+        File with what was measured before; None is ``precision.json`` in `cache_folder`. A cache that cannot be found,
+        read or written costs a measurement (about 0.2 s), and nothing else.
     providers : sequence of str
         Execution providers of ONNX Runtime, the preferred one first.
 
@@ -112,21 +112,28 @@ def fastest(
     tried = check_providers(providers)
     if len(bundles) == 1:
         return bundles[0]
-    cache = cache_folder() / "precision.json" if cache is None else cache
-    known, key = _read(cache), _key(bundles, threads, tried)
-    choice = known.get(key)
-    if not (isinstance(choice, int) and 0 <= choice < len(bundles)):
+    if cache is None:
+        with contextlib.suppress(RuntimeError):  # no home folder
+            cache = cache_folder() / "precision.json"
+    known = {} if cache is None else _read(cache)
+    key = _key(bundles, threads, tried)
+    choice = known.get(key, -1)
+    if not 0 <= choice < len(bundles):
         choice = _measure(bundles, threads, tried)
-        newest = {**{k: v for k, v in known.items() if k != key}, key: choice}
-        content = json.dumps(dict(list(newest.items())[-_ENTRIES:]), indent=1).encode()
-        with contextlib.suppress(OSError):
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(cache, content, "cache")
+        if cache is not None:
+            newest = {**{k: v for k, v in known.items() if k != key}, key: choice}
+            content = json.dumps(dict(list(newest.items())[-_ENTRIES:]), indent=1).encode()
+            with contextlib.suppress(OSError):
+                cache.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(cache, content, "cache")
     return bundles[choice]
 
 
 def cache_folder() -> Path:
-    """Folder for what may be measured again: ``CMR_CACHE`` if that is set, else the usual one of the system."""
+    """Folder for what may be measured again: ``CMR_CACHE`` if that is set, else the usual one of the system.
+
+    Raises `RuntimeError` where neither that nor a home folder is known.
+    """
     if named := os.environ.get("CMR_CACHE"):
         return Path(named)
     if sys.platform == "win32":
@@ -165,9 +172,10 @@ def _key(bundles: Sequence[Bundle], threads: int, providers: Sequence[str]) -> s
     return digest.hexdigest()
 
 
-def _read(cache: Path) -> dict[str, object]:
+def _read(cache: Path) -> dict[str, int]:
+    """Entries of a cache that are choices; whatever else it holds counts as not there."""
     try:
         content = json.loads(cache.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return {k: v for k, v in content.items() if isinstance(v, int)} if isinstance(content, dict) else {}

@@ -72,7 +72,8 @@ class Hand:
         Probability that there is a hand, 0 to 1. Of a network that does not judge it, the clarity of its heat maps: the
         mean height of their peaks, and 1 if it has none.
     registration : Registration
-        How well mesh and image agree, and whether the depth is metric.
+        How well mesh and image agree, and whether the depth is metric. It is that of this frame alone: in a video
+        `translation` and `scale` above are smoothed, those of the registration are not.
     roi : Roi
         The region that the network saw.
     camera : Camera
@@ -117,6 +118,8 @@ class Hand:
     def to_dict(self, mesh: bool = False) -> dict[str, Any]:
         """Plain numbers, lists and text, fit for JSON (what is not a number becomes None, no contour an empty list).
 
+        In a video ``translation_m`` and ``scale`` are smoothed; those under ``registration`` are of the frame alone.
+
         Parameters
         ----------
         mesh : bool
@@ -145,7 +148,7 @@ class Hand:
         return plain
 
     def draw(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Draw mesh, contour and skeleton on a copy of the image, (H, W, 3) uint8 RGB."""
+        """Draw mesh, contour and skeleton on a copy of the image, (H, W, 3) uint8 RGB; `InputError` for any other."""
         from .draw import draw_hands
 
         return draw_hands(image, [self])

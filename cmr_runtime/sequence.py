@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .errors import InputError
 from .files import write_whole
 from .results import Hand
 
@@ -78,6 +79,7 @@ class HandSequence:
         self._with_faces = vertices
         self._frames: list[tuple[str, int, float]] = []
         self._rows: list[list[dict[str, Any]]] = []
+        self._first: dict[str, Any] = {}
         self._about: dict[str, npt.NDArray[np.int32]] = {}
 
     def __len__(self) -> int:
@@ -86,9 +88,25 @@ class HandSequence:
     def add(
         self, hands: Sequence[Hand], source: str = "", frame: int | None = None, timestamp: float | None = None
     ) -> None:
-        """Append a frame; of its hands only what is written is kept."""
+        """Append a frame; of its hands only what is written is kept.
+
+        Raises
+        ------
+        InputError
+            A hand of another network than those before it, or without their mesh; nothing is then appended.
+        """
+        rows = [self._row(hand) for hand in hands]
+        first = self._first or (rows[0] if rows else {})
+        for row in rows:
+            for name in self._fields:
+                if row[name].shape != first[name].shape:
+                    raise InputError(
+                        f"{name} of a hand in {source or 'this frame'} has shape {row[name].shape}, that of the hands "
+                        f"before it {first[name].shape}; give hands of one network, all with or all without joints_only"
+                    )
         self._frames.append((source, -1 if frame is None else frame, np.nan if timestamp is None else timestamp))
-        self._rows.append([self._row(hand) for hand in hands])
+        self._rows.append(rows)
+        self._first = first
         if hands and not self._about:
             self._about["joint_parents"] = hands[0].joint_parents
             if self._with_faces:
@@ -108,9 +126,8 @@ class HandSequence:
         arrays["metric"] = np.zeros(shape, dtype=np.bool_)
         arrays["track_id"] = np.full(shape, -1, dtype=np.int64)
         arrays["handedness"] = np.full(shape, "", dtype="U5")
-        first = next((row[0] for row in self._rows if row), {})
-        for name in first.keys() & self._fields.keys():
-            arrays[name] = np.full((*shape, *first[name].shape), np.nan, dtype=np.float32)
+        for name in self._first.keys() & self._fields.keys():
+            arrays[name] = np.full((*shape, *self._first[name].shape), np.nan, dtype=np.float32)
         for t, row in enumerate(self._rows):
             for h, values in enumerate(row):
                 for name, value in values.items():

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -23,6 +24,9 @@ __all__ = ["Frame", "Source", "Video", "expand", "is_still", "quiet"]
 Source = Path | int
 
 _USUAL_RATE = 30.0
+#: What a whole file may lack of the frames that it tells of: a share of them, or seconds where these are more. Decoders
+#: may keep a few back; and where a container tells no number, one is made of its length, which sound may prolong.
+_LACKING, _LACKING_SECONDS = 0.01, 0.5
 
 
 class Frame(NamedTuple):
@@ -91,6 +95,8 @@ class Video:
         Frames per second; 30 where the source does not tell.
     count : int or None
         Number of frames, as the file tells it; None for a webcam, or where the file does not tell.
+    lack : str or None
+        Why the frames may not be all, known once the last one is read; None as long as nothing tells so.
 
     Raises
     ------
@@ -99,7 +105,7 @@ class Video:
     """
 
     def __init__(self, source: Source) -> None:
-        self._source, self._live = source, isinstance(source, int)
+        self._live = isinstance(source, int)
         self._name = f"webcam {source}" if self._live else f"video {source}"
         self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
         if not self._capture.isOpened():
@@ -109,19 +115,41 @@ class Video:
         self.rate = rate if 1.0 <= rate <= 1000.0 else _USUAL_RATE
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.count = int(count) if not self._live and 0 < count < 1e9 else None
+        self.lack: str | None = None
 
     def __iter__(self) -> Iterator[Frame]:
         # In time.monotonic, which steps by 16 ms on Windows, two frames could have one time.
-        start, number = time.perf_counter(), 0
+        start, number, seconds = time.perf_counter(), 0, -1.0 / self.rate
         while True:
             more, picture = self._capture.read()
             if not more:
                 break
-            seconds = time.perf_counter() - start if self._live else number / self.rate
+            seconds = time.perf_counter() - start if self._live else self._time(seconds)
             yield Frame(cast("npt.NDArray[np.uint8]", cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)), seconds)
             number += 1
         if number == 0:
             raise InputError(f"{self._name} gives no frame; is it a video that OpenCV reads?")
+        self.lack = self._end(number, seconds)
+
+    def _time(self, last: float) -> float:
+        """Time of the frame just read, seconds: the container's own where it increases, else one by the rate."""
+        told = max(0.0, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3)
+        return told if last < told < math.inf else last + 1.0 / self.rate
+
+    def _end(self, number: int, seconds: float) -> str | None:
+        """Return what the end after so many frames, the last at a time, tells of frames that are lacking."""
+        if self._live:
+            return f"{self._name} ended by itself after {number} frames; is it plugged in, and in no other use?"
+        if self.count is None:
+            return None
+        # Of a video with a variable rate the number may be made of its length: it is whole if it lasts as long.
+        reached = max(number, seconds * self.rate + 1.0)
+        if reached >= self.count - max(_LACKING * self.count, _LACKING_SECONDS * self.rate):
+            return None
+        return (
+            f"{self._name} gave {number} of the {self.count} frames that it tells of; is it whole, "
+            "or was it trimmed without being encoded anew?"
+        )
 
     def close(self) -> None:
         """Let go of the file or webcam; a second time does nothing."""

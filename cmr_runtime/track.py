@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 from typing import Literal, cast
 from weakref import WeakSet
@@ -110,8 +111,12 @@ class _Command:
         except (InputError, CameraError) as error:
             if not several:
                 raise
-            print(f"cmr-track: {error}", file=sys.stderr)
-            self._failed += 1
+            self._fail(error)
+
+    def _fail(self, why: object) -> None:
+        """Say in a line what went wrong, for which the run ends with an error."""
+        print(f"cmr-track: {why}", file=sys.stderr)
+        self._failed += 1
 
     def _all(self, sources: Sequence[Source], several: bool, bundle: Bundle, out: Outputs) -> None:
         """Track one source after the other; all images share a tracker, each video has its own."""
@@ -149,15 +154,15 @@ class _Command:
         with Video(source) as video:
             count = most if video.count is None else video.count if most is None else min(most, video.count)
             with Progress(name, count) as progress, out.video(name, video.rate) as overlay:
-                for number, (image, seconds) in enumerate(video):
-                    if most is not None and number >= most:
-                        break
+                for number, (image, seconds) in enumerate(islice(video, most)):
                     camera, origin = self._camera_of(image, source)
                     hands = self._track(tracker, image, camera, seconds)
                     self._cameras[origin] += 1
                     overlay.write(draw_hands(image, hands))
                     out.frame(name, str(source), number, seconds, hands, origin)
                     progress.step()
+            if video.lack is not None:
+                self._fail(video.lack)
 
     def _camera_of(
         self, image: _Image, source: Source, exif: Callable[[int, int], Camera | None] | None = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tracker: boxes, then the stages, then hands; and from the hands the boxes of the next frame."""
+"""The tracker: checks what it is given, and has images looked at, videos followed, live frames worked off."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ from .registration.checks import check_prior
 from .registration.scale import LENGTH_SPREAD
 from .results import Hand
 from .rig import Rig
+from .roi import Roi
 from .search import CLEAR
 from .session import CPU, MAX_THREADS, check_providers
 from .smoothing import Smoother, Smoothing
@@ -52,7 +53,7 @@ __all__ = ["MAX_HANDS", "HandMeshTracker"]
 MAX_HANDS = 64
 
 _Image = npt.NDArray[np.uint8]
-_Box = Sequence[float] | npt.NDArray[np.generic]
+_Box = Sequence[float] | npt.NDArray[np.generic] | Roi
 _OnResult = Callable[[list[Hand], float, _Image], object]
 
 
@@ -194,9 +195,10 @@ class HandMeshTracker:
         timestamp : float or None
             Seconds; where given in mode video, greater than the one given before. Without them a video counts as one
             of 30 frames a second. Not used in mode image, nor with `rois`.
-        rois : sequence of (x0, y0, x1, y1), or None
+        rois : sequence of (x0, y0, x1, y1) or Roi, or None
             The caller's own boxes, edges in pixels ((0, 0, W, H) is the whole image); one that is not square becomes
-            the smallest square around it; they may reach outside the image. Each gives a hand unless the presence in
+            the smallest square around it; they may reach outside the image. A `Roi`, such as that of a hand found
+            elsewhere, may be turned. Each gives a hand unless the presence in
             it is too low. There is then no search; what is followed and the time of the video are neither used nor
             changed.
 
@@ -273,7 +275,7 @@ class HandMeshTracker:
 
         Parameters
         ----------
-        rois : sequence of (x0, y0, x1, y1)
+        rois : sequence of (x0, y0, x1, y1) or Roi
             As for `track`; those beyond `num_hands` are not looked at.
 
         Raises

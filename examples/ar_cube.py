@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cmr_runtime import HandMeshTracker
+from cmr_runtime import Camera, HandMeshTracker
 from cmr_runtime.draw import draw_mesh
 from cmr_runtime.image_io import read_image, write_image
-from cmr_runtime.options import CameraOption
 
 DATA = Path(__file__).parent / "data"
 WRIST, INDEX, LITTLE = 0, 5, 17
@@ -28,7 +27,7 @@ FACES = np.array([[4 * side + i for i in corners] for side in range(6) for corne
 def main(out: Path, image: Path = DATA / "sample.jpg", camera: Path = DATA / "sample.json") -> None:
     """Find the palm's plane, stand the cube on it, draw it as the camera sees it."""
     rgb = read_image(image)
-    intrinsics = CameraOption(str(camera), None)(rgb.shape[1], rgb.shape[0])
+    intrinsics = Camera.from_json(camera, rgb.shape[1], rgb.shape[0])
     with HandMeshTracker(mode="image") as tracker:
         for hand in tracker.track(rgb, intrinsics):
             wrist, index, little = hand.joints[[WRIST, INDEX, LITTLE]].astype(float)

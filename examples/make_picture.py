@@ -6,7 +6,6 @@ python examples/make_picture.py
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +23,7 @@ TURN = np.deg2rad(70.0)
 def main() -> None:
     """Write ``docs/sample.png``."""
     rgb = cv2.cvtColor(cv2.imread(str(DATA / "sample.jpg")), cv2.COLOR_BGR2RGB)
-    camera = Camera(**json.loads((DATA / "sample.json").read_text())["camera"])
+    camera = Camera.from_json(DATA / "sample.json")
     with HandMeshTracker(mode="image") as tracker:
         (hand,) = tracker.track(rgb, camera)
     c, s = np.cos(TURN), np.sin(TURN)

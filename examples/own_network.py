@@ -16,13 +16,14 @@ import numpy as np
 
 from cmr_runtime import Camera, register
 
-ABOUT = json.loads((Path(__file__).parent / "data" / "sample.json").read_text())
+SAMPLE = Path(__file__).parent / "data" / "sample.json"
+ABOUT = json.loads(SAMPLE.read_text())
 
 
 def main() -> None:
     """Place the hand, and say how far off it is."""
     rng, truth = np.random.default_rng(0), np.array(ABOUT["joints_camera_m"])
-    camera = Camera(**ABOUT["camera"])
+    camera = Camera.from_json(SAMPLE)
     # What a network gives: joints relative to the root (the middle knuckle) off by 3 mm, keypoints by 2 pixels.
     joints = truth - truth[9] + rng.normal(0, 0.003, truth.shape)
     keypoints = np.array(ABOUT["keypoints_px"]) + rng.normal(0, 2.0, (21, 2))

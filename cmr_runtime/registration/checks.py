@@ -4,17 +4,25 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
+from ..camera import Camera
+from ..errors import CameraError, InputError
 
-if TYPE_CHECKING:
-    from ..camera import Camera
-
-__all__ = ["MIN_JOINTS", "MIN_SCORE", "Inputs", "check_camera", "check_inputs", "check_prior"]
+__all__ = [
+    "MIN_JOINTS",
+    "MIN_SCORE",
+    "Inputs",
+    "check_camera",
+    "check_inputs",
+    "check_length",
+    "check_pair",
+    "check_prior",
+]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -26,8 +34,10 @@ MIN_JOINTS = 4
 """Fewest joints that give a position with something to spare."""
 
 MAX_PIXEL = 1e6
-MIN_FOCAL, MAX_CAMERA = 1e-3, 1e7
 MIN_SPAN, MAX_SPAN = 0.005, 1.0
+
+MIN_LENGTH, MAX_LENGTH = 0.05, 0.4
+"""Lengths of hands, in metres, that a person can have."""
 
 
 class Inputs(NamedTuple):
@@ -44,6 +54,25 @@ class Inputs(NamedTuple):
     cut: BoolArray | None
 
 
+def check_pair(name: str, values: Any, what: str) -> tuple[float, float]:
+    """Return two numbers; `what` says what they are."""
+    try:
+        first, second = (float(value) for value in values)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{name} is {values!r}; give two numbers, {what}") from None
+    return first, second
+
+
+def check_length(hand_length: Any) -> float | None:
+    """Return the length of a hand in metres, or None."""
+    if hand_length is None:
+        return None
+    number = isinstance(hand_length, Real) and not isinstance(hand_length, bool)
+    if not number or not MIN_LENGTH <= hand_length <= MAX_LENGTH:
+        raise InputError(f"hand_length is {hand_length!r}, expected {MIN_LENGTH} to {MAX_LENGTH} m")
+    return float(hand_length)
+
+
 def check_prior(mean: float, spread: float, name: str = "scale_prior") -> tuple[float, float]:
     """Return a scale prior that the solvers can work with; `name` is what its caller knows it by."""
     mean, spread = float(mean), float(spread)
@@ -57,16 +86,13 @@ def check_prior(mean: float, spread: float, name: str = "scale_prior") -> tuple[
     return mean, max(spread, 1e-4 * mean)
 
 
-def check_camera(camera: Camera) -> tuple[FloatArray, FloatArray]:
-    """Return focal lengths (2, 1) and principal point (2,) in pixels, of a size that single steps can square."""
-    fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
-    if not (min(fx, fy) >= MIN_FOCAL and max(fx, fy, abs(cx), abs(cy)) <= MAX_CAMERA):
-        raise InputError(
-            f"the camera has focal lengths {fx:g}, {fy:g} and centre {cx:g}, {cy:g}, "
-            f"expected focal lengths of {MIN_FOCAL:g} to {MAX_CAMERA:g} pixels and a centre within {MAX_CAMERA:g}; "
-            "give intrinsics in pixels"
+def check_camera(camera: Any) -> tuple[FloatArray, FloatArray]:
+    """Return focal lengths (2, 1) and principal point (2,) in pixels."""
+    if not isinstance(camera, Camera):
+        raise CameraError(
+            f"camera is a {type(camera).__name__}; give a Camera, for instance Camera.from_matrix(K, width, height)"
         )
-    return np.array([[fx], [fy]]), np.array([cx, cy])
+    return np.array([[camera.fx], [camera.fy]]), np.array([camera.cx, camera.cy])
 
 
 def check_inputs(vertices: Any, joints: Any, keypoints: Any, scores: Any, silhouette: Any, cut: Any) -> Inputs:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy.typing as npt
 
+from .checks import check_length, check_pair
 from .registrar import Registrar
 from .result import Registration
 
@@ -70,10 +71,12 @@ def register(
     Raises
     ------
     InputError
-        Values that are not finite, shapes that disagree, too few joints, implausible sizes.
+        Values that are not finite, shapes that disagree, too few joints, implausible sizes, an option out of range.
+    CameraError
+        What is no `Camera`.
     """
-    prior = (float(scale_prior[0]), float(scale_prior[1]))
-    registrar = _registrar(prior, solver, hand_length, threading.get_ident())
+    prior = check_pair("scale_prior", scale_prior, "(mean, spread)")
+    registrar = _registrar(prior, str(solver), check_length(hand_length), threading.get_ident())
     return registrar(vertices, joints, keypoints, scores, silhouette, camera, cut=cut, metric=metric)
 
 

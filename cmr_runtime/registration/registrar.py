@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from . import blend as blending
-from .checks import Inputs, check_camera, check_inputs, check_prior
+from .checks import Inputs, check_camera, check_inputs, check_length, check_pair, check_prior
 from .extents import contour_extents, roughness
 from .linalg import inverse, load, solve
 from .problem import Quadratic, offset, starting_point
@@ -54,9 +54,6 @@ MIN_EXTENTS = 6
 
 LITTLE = 1e-2 * np.eye(3)
 """Information, in 1/m², that keeps a translation that nothing else determines where it was (a spread of 10 m)."""
-
-MIN_LENGTH, MAX_LENGTH = 0.05, 0.4
-"""Lengths of hands, in metres, that a person can have."""
 
 MESH_ERROR, MESH_SHIFT = 1.5, 0.6
 """Standard deviations of the mesh's error in size and of its shift sideways over the misfit (the geometric mean of both
@@ -90,6 +87,11 @@ class Registrar:
         Length of this person's hand in metres, from the crease of the wrist to the tip of the middle finger. It takes
         the place of `scale_prior`, for each mesh anew; the joints must be the 21 of this package.
 
+    Raises
+    ------
+    InputError
+        An option out of range, or a solver that is not installed.
+
     Examples
     --------
     >>> registrar = Registrar(scale_prior=(1.0, 0.08))
@@ -108,13 +110,11 @@ class Registrar:
     ) -> None:
         if blend not in blending.BLENDS:
             raise InputError(f"blend={blend!r} is unknown, expected one of {blending.BLENDS}")
-        nearest, farthest = (float(value) for value in depth_bounds)
+        nearest, farthest = check_pair("depth_bounds", depth_bounds, "(smallest, largest) in metres")
         if not 0.0 < nearest < farthest < math.inf:
             raise InputError(f"depth_bounds={depth_bounds} m, expected 0 < smallest < largest")
-        if hand_length is not None and not MIN_LENGTH <= hand_length <= MAX_LENGTH:
-            raise InputError(f"hand_length is {hand_length}, expected {MIN_LENGTH} to {MAX_LENGTH} m")
-        self._length = hand_length
-        self._mean, self._spread = check_prior(*scale_prior)
+        self._length = check_length(hand_length)
+        self._mean, self._spread = check_prior(*check_pair("scale_prior", scale_prior, "(mean, spread)"))
         self._blend = blend
         self._depth_bounds = (nearest, farthest)
         self._solver: Solver = make_solver(solver)

@@ -13,15 +13,12 @@ the position up to a common factor on distance and size: the direction to the ha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    from .result import Registration
+from .result import Registration
 
 __all__ = ["LENGTH_SPREAD", "hand_length", "scale_from_depths"]
 
@@ -48,7 +45,7 @@ def scale_from_depths(registrations: Sequence[Registration], depths: npt.ArrayLi
     Parameters
     ----------
     registrations : sequence of Registration
-        Results of one hand with any one scale prior, none on a bound.
+        Results of one hand with any one scale prior, each of them usable.
     depths : (n,) array
         True depths of the root (the middle knuckle) in metres, along the optical axis.
 
@@ -56,12 +53,26 @@ def scale_from_depths(registrations: Sequence[Registration], depths: npt.ArrayLi
     -------
     mean, spread : float
         For ``scale_prior``: the median over the results, and its standard error (at least 0.5 %).
+
+    Raises
+    ------
+    InputError
+        A result that is not usable (see `Registration.usable`), or depths that are not one number above 0 for each.
     """
-    known = np.asarray(depths, dtype=np.float64)
+    try:
+        known = np.asarray(depths, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"depths is {depths!r}; give metres, one number for each registration") from None
     if known.shape != (len(registrations),) or not len(registrations):
         raise InputError(f"{len(registrations)} registrations and depths {known.shape}; give one depth for each")
     if not (np.isfinite(known).all() and known.min() > 0):
         raise InputError(f"depths reach {known.min():g} m; give finite depths above 0")
+    for number, result in enumerate(registrations):
+        if not isinstance(result, Registration) or not result.usable:
+            raise InputError(
+                f"registrations[{number}] is no usable Registration; leave out what has usable=False, which lies on a "
+                "bound or agrees with too few joints"
+            )
     scales = known * [result.scale / result.translation[2] for result in registrations]
     mean = float(np.median(scales))
     deviation = 1.4826 * float(np.median(np.abs(scales - mean)))

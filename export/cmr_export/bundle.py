@@ -108,6 +108,7 @@ def export(
         raise ValueError(f"--calibration belongs to precision int8; this is {precision}")
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     network = load(checkpoint, assets, arch, joint_regressor)
+    palms = None if detector is None else load_detector(detector)
     provenance = {str(key): str(value) for key, value in network.about.get("sources", {}).items()}
     provenance |= {"checkpoint_sha256": digest, "training_steps": str(network.about.get("step", "unknown"))}
     images, seen = normalise(blobs(network.size), network), "generated images"
@@ -123,7 +124,6 @@ def export(
     elif precision == "fp16":
         graphs = {stage: to_half(graph) for stage, graph in graphs.items()}
     licence_text = network.about.get("licence_text", NO_LICENCE_TEXT)
-    palms = None if detector is None else load_detector(detector)
     if palms is not None:
         graphs["detector"] = detector_graph(palms, form)
         provenance["detector"], licence_text = PROVENANCE, with_notice(licence_text)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cmr_models.checkpoints import read_content
+from cmr_models.checkpoints import read_array, read_content
 from cmr_models.network.handnet import FORMAT as HANDNET
 from cmr_models.network.staged import load_staged
 from cmr_models.paper.config import PaperConfig
@@ -36,7 +36,7 @@ def load(
         Folder with the template and the sampling matrices of the reference implementation, for its checkpoints; what
         was trained here states its own mesh.
     arch : str, optional
-        Name of the architecture, where the weights alone do not say or say it wrongly.
+        Name of the architecture, where the weights alone do not say or say it wrongly; sizes are told from them.
     joint_regressor : Path, optional
         ``.npy`` (J, V) in the order of the heat maps, in place of the one that comes with the assets.
 
@@ -79,9 +79,9 @@ def _trained_here(path: Path, content: dict[str, Any]) -> StagedNetwork:
 
 def _read_regressor(path: Path, network: StagedNetwork) -> np.ndarray:
     try:
-        array = np.asarray(np.load(path, allow_pickle=False), np.float32)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"--joint-regressor {path}: no .npy array of numbers ({error})") from error
+        array = read_array(path).astype(np.float32)
+    except ValueError as error:
+        raise ValueError(f"--joint-regressor {error}") from error
     wanted = (len(network.joint_parents), len(network.template))
     if array.shape != wanted:
         raise ValueError(f"--joint-regressor {path}: shape {array.shape}; {network.architecture} needs {wanted}")

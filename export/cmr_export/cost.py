@@ -43,6 +43,8 @@ def node_costs(graph: bytes) -> Iterator[NodeCost]:
         out, count = shapes.get(node.output[0], ()), 0
         if node.op_type == "Conv":
             count = prod(out) * prod(inputs[1][1:])
+        elif node.op_type == "ConvTranspose":  # its weights: (input channels, output channels of a group, kernel)
+            count = prod(inputs[0]) * prod(inputs[1][1:])
         elif node.op_type in ("MatMul", "Gemm"):
             transposed = any(a.name == "transA" and a.i for a in node.attribute)
             count = prod(out) * (inputs[0][0] if transposed else inputs[0][-1])

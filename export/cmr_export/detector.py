@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 
+from cmr_models.checkpoints import read_arrays
 from cmr_models.detector.palm import SIZE, PalmDetector, load_palm
 from cmr_runtime.bundle import Bundle, write_bundle
 from cmr_runtime.errors import CmrError
@@ -58,11 +58,10 @@ def load_detector(weights: Path) -> PalmDetector:
         If the file holds no palm detector.
     """
     try:
-        with np.load(weights, allow_pickle=False) as arrays:
-            return load_palm(dict(arrays))
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
+        return load_palm(read_arrays(weights))
+    except ValueError as error:
         text = f"{weights} holds no palm detector ({error}); make it with `python -m cmr_models.detector.convert`"
-        raise ValueError(text) from None
+        raise ValueError(text) from error
 
 
 def detector_graph(network: PalmDetector, form: str = "onnx") -> bytes:

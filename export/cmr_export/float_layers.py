@@ -34,8 +34,8 @@ def plan(model: onnx.ModelProto) -> tuple[list[int], list[int]]:
 
     The layers next to the inputs and outputs stay in float, nearest first, until `FLOAT_WEIGHTS` are spent: the first
     ones see the finest detail and the last ones make maps and vertices, and both hold few weights. Exceptions are those
-    of more than `COSTLY` multiply-adds, and those with none but layers of eight bits around, to and from which they
-    would be converted.
+    of more than `COSTLY` multiply-adds, and those that layers of eight bits cut off from the ends: values would be
+    converted to and from them.
 
     Returns
     -------
@@ -74,14 +74,19 @@ def _left_in_float(model: onnx.ModelProto, weights: dict[int, int]) -> set[int]:
         if weights[place] <= left and costs[place] <= COSTLY:
             left -= weights[place]
             chosen.add(place)
-    return {place for place in chosen if (before[place] | after[place]) & (chosen | {_END})}
+    reached, border = {_END}, {_END}
+    while border:  # from the ends through layers that were chosen
+        border = {place for place in chosen - reached if (before[place] | after[place]) & border}
+        reached |= border
+    return reached - {_END}
 
 
 def _neighbours(model: onnx.ModelProto, layers: set[int]) -> tuple[_Neighbours, _Neighbours]:
     """Layers that each layer reads, through whatever lies between, and layers that read it; or `_END`."""
     before: _Neighbours = {}
     after: _Neighbours = {place: set() for place in layers}
-    origin = {value.name: {_END} for value in model.graph.input}
+    constants = {tensor.name for tensor in model.graph.initializer}  # some exporters list them among the inputs
+    origin = {value.name: {_END} for value in model.graph.input if value.name not in constants}
 
     def link(place: int, sources: set[int]) -> None:
         for source in sources - {_END}:
@@ -94,7 +99,7 @@ def _neighbours(model: onnx.ModelProto, layers: set[int]) -> tuple[_Neighbours, 
             link(place, sources)
         origin |= dict.fromkeys(node.output, {place} if place in layers else sources)
     for value in model.graph.output:
-        link(_END, origin[value.name])
+        link(_END, origin.get(value.name, set()))
     return before, after
 
 

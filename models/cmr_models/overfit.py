@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -121,14 +122,27 @@ def overfit(
     return curve
 
 
+def check_plot(path: Path) -> None:
+    """Refuse a file that `plot` cannot write, which a caller wants to know before the training.
+
+    Raises
+    ------
+    ValueError
+        If the folder is absent or closed, or the suffix is none of a picture.
+    """
+    if not (cv2.haveImageWriter(path.name) and os.access(path.parent, os.W_OK) and not path.is_dir()):
+        raise ValueError(f"{path} cannot be written: give a name in .png or .jpg in a folder that is there")
+
+
 def plot(path: Path, curves: Mapping[str, Sequence[Point]], width: int = 960, height: int = 540) -> None:
     """Draw the vertex errors over the steps, logarithmic from 1 to 100 mm, one line for each network.
 
     Raises
     ------
     ValueError
-        If the file cannot be written.
+        As `check_plot` does.
     """
+    check_plot(path)
     left, top, right, bottom = 60, 20, width - 240, height - 40
     last = max(point.step for curve in curves.values() for point in curve)
     image = np.full((height, width, 3), 255, np.uint8)
@@ -149,12 +163,7 @@ def plot(path: Path, curves: Mapping[str, Sequence[Point]], width: int = 960, he
         points = np.int32([at(point.step, point.millimetres) for point in curve])
         cv2.polylines(image, [points], False, colour, 2, cv2.LINE_AA)
         write(text=f"{name} {curve[-1].millimetres:.1f}", org=(right + 12, top + 20 + 20 * k), color=colour)
-    try:
-        done = cv2.imwrite(str(path), image)
-    except cv2.error:  # a suffix that it does not know
-        done = False
-    if not done:
-        raise ValueError(f"{path} cannot be written: give a name in .png or .jpg in a folder that is there")
+    cv2.imwrite(str(path), image)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -169,6 +178,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.samples < 2 or args.steps < 1:
         parser.error(f"--samples {args.samples} --steps {args.steps}: need at least 2 samples and 1 step")
+    if args.plot:
+        try:
+            check_plot(args.plot)
+        except ValueError as error:
+            parser.error(str(error))
 
     def report(name: str, point: Point) -> None:
         print(f"{name} {point.step:4d}  loss {point.loss:8.3f}  vertices {point.millimetres:6.2f} mm", flush=True)
@@ -190,10 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             flush=True,
         )
     if args.plot:
-        try:
-            plot(args.plot, curves)
-        except ValueError as error:
-            parser.error(str(error))
+        plot(args.plot, curves)
     return int(any(not curve[-1].millimetres < LIMIT_MM for curve in curves.values()))
 
 

@@ -67,24 +67,27 @@ def label_folder(
     -------
     dict
         ``format``, ``rule`` (the constants used), ``labels`` (accepted hands: image, width, height, group, handedness,
-        score, keypoints, world, disagreement_2d, disagreement_3d) and ``detections`` ({image: [{box, reason}]}, every
-        photo and every hand found, accepted or not). Paths are relative to ``folder``.
+        score, keypoints, world, disagreement_2d, disagreement_3d), ``detections`` ({image: [{box, reason}]}, every
+        photo and every hand found, accepted or not) and ``groups`` ({image: group}, every photo). Paths are relative to
+        ``folder``.
     """
     paths = find_images(folder)[::every]
     labels: list[dict[str, Any]] = []
     detections: dict[str, list[dict[str, Any]]] = {}
+    of_photo: dict[str, str] = {}
     begin = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         for done, (path, width, height, hands) in enumerate(pool.imap(label_file, paths, chunksize=8), 1):
             name = path.relative_to(folder).as_posix()
-            about = {"image": name, "width": width, "height": height, "group": group_of(path, folder, groups or {})}
+            of_photo[name] = group_of(name, groups or {})
+            about = {"image": name, "width": width, "height": height, "group": of_photo[name]}
             found = [(hand.pop("box"), hand.pop("reason"), hand) for hand in hands]
             detections[name] = [{"box": box, "reason": reason} for box, reason, _ in found]
             labels.extend({**about, **label} for _, reason, label in found if reason == "")
             if done % 250 == 0 or done == len(paths):
                 rate = done / (time.monotonic() - begin)
                 print(f"{done}/{len(paths)} photos, {len(labels)} labels, {rate:.1f} photos/s", flush=True)
-    return {"format": FORMAT, "rule": RULE, "labels": labels, "detections": detections}
+    return {"format": FORMAT, "rule": RULE, "labels": labels, "detections": detections, "groups": of_photo}
 
 
 def summary(result: dict[str, Any]) -> str:

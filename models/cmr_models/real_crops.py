@@ -2,7 +2,8 @@
 """Bake labelled crops of real hands, and hand-free crops of the same frames, into one file for training.
 
 ``python -m cmr_models.real_crops DIR LABELS.json OUT.npz [--boxes CSV]`` reads the photos and what
-:mod:`cmr_models.pseudo_label` said about them. The archive holds
+:mod:`cmr_models.pseudo_label` said about them. Groups are the CSV's, else those that the labels state, for hands and
+backgrounds alike. The archive holds
 
 ==============  ======================  =====================================================================
 array           shape, type             content
@@ -37,7 +38,7 @@ import numpy as np
 from .photos.backgrounds import plan_backgrounds
 from .photos.crops import hand_view, label_arrays
 from .photos.held_out import VAL_GROUPS, VAL_SPLIT, held_out
-from .photos.index import key_of, load_boxes, load_groups
+from .photos.index import groups_of, load_boxes, load_groups
 from .photos.jpeg import choose_quality, encode_jobs, pack
 from .photos.view import Box
 
@@ -70,7 +71,7 @@ def bake(
     boxes : dict
         Hand boxes as :func:`~.photos.index.load_boxes` reads them.
     groups : dict, optional
-        Groups of frames, as :func:`~.photos.index.load_groups` reads them.
+        Groups of photos, as :func:`~.photos.index.load_groups` reads them; they go before those of ``labelled``.
     size, bg_size : int
         Sides in pixels of hand crops and backgrounds.
     backgrounds : int
@@ -80,20 +81,28 @@ def bake(
     seed : int
         Of backgrounds and held-out runs.
     skip_groups : str
-        Leave out groups whose name begins so; "" for none.
+        Leave out groups whose name begins so, hands and backgrounds; "" for none.
 
     Returns
     -------
     dict of ndarray
         The arrays of the table in the module's description, and ``quality`` () int32.
+
+    Raises
+    ------
+    SystemExit
+        If no group begins with ``skip_groups``, or a photo cannot be read.
     """
-    group_of = {name: (groups or {}).get(key_of(name), Path(name).parts[0]) for name in labelled["detections"]}
-
-    def wanted(group: str) -> bool:
-        return not (skip_groups and group.startswith(skip_groups))
-
-    detections = {name: hands for name, hands in labelled["detections"].items() if wanted(group_of[name])}
-    labels = sorted((la for la in labelled["labels"] if wanted(la["group"])), key=lambda label: label["image"])
+    group_of = groups_of(labelled, groups or {})
+    if skip_groups:
+        kept = {name: group for name, group in group_of.items() if not group.startswith(skip_groups)}
+        if len(kept) == len(group_of):
+            some = ", ".join(sorted({*group_of.values()})[:8])
+            raise SystemExit(f"--skip-groups {skip_groups}: no group begins so; there are {some}; is --boxes missing?")
+        group_of = kept
+    detections = {name: hands for name, hands in labelled["detections"].items() if name in group_of}
+    labels = [{**la, "group": group_of[la["image"]]} for la in labelled["labels"] if la["image"] in group_of]
+    labels.sort(key=lambda label: label["image"])
     jobs = [(label["image"], hand_view(np.array(label["keypoints"], np.float64), size)) for label in labels]
     bg_jobs = plan_backgrounds(folder, detections, boxes, VAL_SPLIT, backgrounds, bg_size, seed)
     fixed = len(labels) * 21 * 5 * 4  # bytes of the joints

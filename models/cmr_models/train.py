@@ -9,7 +9,7 @@ r"""Train the default network, or one of the paper's by name.
         --blocks 4 5 7 8 10 11
 
 Reads from top to bottom. A run stopped at any time, or by ``--minutes``, goes on where it was when started again with
-the same arguments. Everything it does follows from the seed and the number of the step.
+the same arguments, and is not mixed with others. Everything it does follows from the seed and the number of the step.
 """
 
 from __future__ import annotations
@@ -19,8 +19,12 @@ import copy
 import json
 import math
 import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +33,11 @@ from torch.utils.data import DataLoader, Subset
 
 from .batches import Batches, Renderings
 from .by_name import DEFAULT, make_objective, network_names
-from .checkpoints import save_content
+from .checkpoints import read_content, save_content
 from .network.handnet import load_checkpoint
-from .network.objective import HandNetRecipe
+from .network.objective import HandNetObjective, HandNetRecipe
 from .network.taught import TaughtObjective
-from .objective import Recipe
+from .objective import Objective, Recipe
 from .validate import Validation
 
 VALIDATION = 512  # renderings kept from training
@@ -56,6 +60,45 @@ def update_average(average: nn.Module, net: nn.Module, decay: float) -> None:
             value.lerp_(theirs[name], 1 - decay)
         else:
             value.copy_(theirs[name])
+
+
+@contextmanager
+def usable(parser: argparse.ArgumentParser, what: str) -> Iterator[None]:
+    """End with one line where what an argument names cannot be read or used."""
+    try:
+        yield
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
+        parser.error(f"{what}: cannot be used ({' '.join(str(error).split()) or type(error).__name__})")
+
+
+def arguments_of(args: argparse.Namespace, objective: Objective) -> dict[str, Any]:
+    """All that a run must not change on its way, by option or setting."""
+    config = asdict(objective.input)
+    own = {"network": args.network, "teacher": args.teacher and str(args.teacher), "blocks": config.pop("mesh_blocks")}
+    return own | config | asdict(objective.recipe)
+
+
+def load_state(path: Path, arguments: dict[str, Any], options: set[str]) -> dict[str, Any]:
+    """Read the state of a run and compare its arguments; state files of before hold no more than the network's name.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, or other ``arguments`` made it; ``options`` are those that a caller can give.
+    """
+    state = read_content(path)
+    if not isinstance(state, dict) or not {"net", "average", "optimiser", "step"} <= state.keys():
+        raise ValueError(f"{path}: no state of a run; remove it or choose another folder")
+    if (made := state.get("network", DEFAULT)) != arguments["network"]:
+        raise ValueError(f"{path.parent} holds a run of {made}, not of {arguments['network']}; choose another folder")
+    others = [
+        f"{'--' if name in options else ''}{name} {was}, not {arguments.get(name)}"
+        for name, was in state.get("arguments", {}).items()
+        if was != arguments.get(name)
+    ]
+    if others:
+        raise ValueError(f"{path.parent} holds a run with {'; '.join(others)}: give the same, or choose another folder")
+    return state
 
 
 def main() -> None:
@@ -99,46 +142,65 @@ def main() -> None:
         parser.error(f"--start {args.start} gives all weights of {DEFAULT}; leave out --trunk, --teacher and --network")
     if args.blocks and not args.teacher:
         parser.error("--blocks are of the mesh stage that --teacher teaches; give one")
-    terms_of_use = json.loads(args.about.read_text()) if args.about else {}
+    if args.steps < 1:
+        parser.error(f"--steps {args.steps}: need at least 1")
+    terms_of_use: dict[str, Any] = {}
+    if args.about:
+        with usable(parser, f"--about {args.about}"):
+            terms_of_use |= json.loads(args.about.read_text())
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     recipe = {"seed": args.seed, "steps": args.steps} | ({} if args.rate is None else {"rate": args.rate})
     try:
         if args.teacher:
             objective = TaughtObjective(args.teacher, args.blocks, HandNetRecipe(**recipe))
+        elif args.start:
+            start, _ = load_checkpoint(args.start)
+            if args.size not in (None, start.config.size):
+                parser.error(f"--size {args.size}: --start {args.start} has {start.config.size}; leave out --size")
+            objective = HandNetObjective(start.config, HandNetRecipe(**recipe))
+            objective.net.load_state_dict(start.state_dict())
         else:
             objective = make_objective(args.network, args.size, **recipe)
-        if args.start:
-            objective.net.load_state_dict(load_checkpoint(args.start)[0].state_dict())
-    except (ValueError, RuntimeError) as error:  # the latter: weights of another shape
+    except ValueError as error:
         parser.error(str(error))
     net, recipe, mix, size = objective.net, objective.recipe, objective.mix, objective.input.size
     if args.trunk:
-        net.start_from(dict(np.load(args.trunk)))
+        with usable(parser, f"--trunk {args.trunk}"):
+            net.start_from(dict(np.load(args.trunk)))
     net.to(args.device, memory_format=torch.channels_last)
     groups = objective.groups()
     optimiser = torch.optim.AdamW(groups, lr=recipe.rate, weight_decay=recipe.decay)
     average = copy.deepcopy(net)
 
-    args.out.mkdir(parents=True, exist_ok=True)
+    for folder in args.synth:
+        with usable(parser, f"--synth {folder}"):
+            if not len(Renderings(folder, first=VALIDATION)):
+                raise ValueError(f"need more than {VALIDATION} renderings, which are kept for validation; bake more")
+    renderings = Renderings(*args.synth, first=VALIDATION)
+    with usable(parser, f"--photos {args.photos}"):
+        batches = Batches(renderings, args.photos, size, mix, args.seed, recipe.steps)
+        validation = Validation(Renderings(args.synth[0], last=VALIDATION), args.photos, objective.input)
+
+    arguments = arguments_of(args, objective)
     state_path, first = args.out / "state.pt", 0
     if state_path.exists():
-        state = torch.load(state_path, map_location=args.device, weights_only=True)
-        if (made := state.get("network", DEFAULT)) != args.network:
-            parser.error(f"{args.out} holds a run of {made}, not of {args.network}; choose another folder")
-        net.load_state_dict(state["net"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
+        try:
+            state = load_state(state_path, arguments, set(vars(args)))
+            net.load_state_dict(state["net"])
+            average.load_state_dict(state["average"])
+            optimiser.load_state_dict(state["optimiser"])
+        except (ValueError, RuntimeError) as error:  # the latter: weights of another shape
+            parser.error(str(error))
         first = state["step"]
         print(f"goes on at step {first}", flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
 
-    batches = Batches(Renderings(*args.synth, first=VALIDATION), args.photos, size, mix, args.seed, recipe.steps)
     loader = DataLoader(Subset(batches, range(first, recipe.steps)), batch_size=None, num_workers=1, prefetch_factor=4)
-    validation = Validation(Renderings(args.synth[0], last=VALIDATION), args.photos, objective.input)
 
     def save(step: int) -> None:
         state = {"net": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-        save_content(state_path, {**state, "network": args.network, "step": step})
+        save_content(state_path, {**state, "network": args.network, "arguments": arguments, "step": step})
         about = {"step": step, "recipe": asdict(recipe), "mix": asdict(mix), "renderings": len(batches.renderings)}
         about |= terms_of_use
         objective.save(args.out / "model.pt", average, json.dumps(about))

@@ -130,11 +130,20 @@ def test_a_joint_regressor_of_ones_own(tmp_path, ready_graphs):
 
 @pytest.mark.parametrize(
     ("content", "word"),
-    [(np.zeros((21, 5), np.float32), "shape (21, 5)"), (np.array([Path()], object), "no .npy array")],
-    ids=["shape", "pickle"],
+    [
+        (np.zeros((21, 5), np.float32), "shape (21, 5)"),
+        (np.array([Path()], object), "no .npy array"),
+        (b"PK\x03\x04 cut short", "no .npy array"),
+        (b"\x93NUMPY\x01\x00\x3f\x00{'descr':'<f4','fortran_order':False,'shape':(21,10000000000)}\n", "it holds 0"),
+        (None, "No such file"),
+    ],
+    ids=["shape", "pickle", "archive", "huge", "absent"],
 )
 def test_a_joint_regressor_that_does_not_fit(tmp_path, capsys, content, word):
-    np.save(tmp_path / "joints.npy", content, allow_pickle=True)
+    if isinstance(content, bytes):
+        (tmp_path / "joints.npy").write_bytes(content)
+    elif content is not None:
+        np.save(tmp_path / "joints.npy", content, allow_pickle=True)
     options = ("--joint-regressor", tmp_path / "joints.npy")
     assert word in refused(capsys, exported().checkpoint, tmp_path / "hand.cmr", *options)
 

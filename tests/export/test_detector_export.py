@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The palm detector in a bundle: the graph, its parity, the terms that go with it."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -104,15 +106,62 @@ def test_export_with_a_detector_gives_the_same_part(tmp_path, capsys, graph):
     assert NOTICE in bundle.licence_text
 
 
-@pytest.mark.parametrize("content", [None, b"no archive", "other"])
-def test_what_is_no_detector_is_refused_in_one_line(tmp_path, capsys, content):
+def other_weights() -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, conv_0_weight=np.zeros(3, np.float32))
+    return stream.getvalue()
+
+
+def plain_array() -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.zeros(3, np.float32))
+    return stream.getvalue()
+
+
+def much_in_little(compression: int) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", compression) as archive:
+        archive.writestr("conv_0_weight.npy", bytes(65 << 20))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (None, "No such file"),
+        (b"", "no .npz archive"),
+        (b"no archive", "no .npz archive"),
+        (WEIGHTS.read_bytes()[:1000], "no .npz archive"),
+        (plain_array(), "no .npz archive"),
+        (other_weights(), "neither of MediaPipe's palm detectors"),
+        (much_in_little(zipfile.ZIP_DEFLATED), f"{65 << 20} bytes; the limit is {64 << 20}"),
+    ],
+    ids=["absent", "empty", "text", "cut", "array", "other", "bomb"],
+)
+def test_what_is_no_detector_is_refused_in_one_line_before_anything_is_traced(
+    tmp_path, capsys, monkeypatch, content, word
+):
     weights, out = tmp_path / "palm.npz", tmp_path / "out.cmr"
-    if content == "other":
-        np.savez(weights, conv_0_weight=np.zeros(3, np.float32))
-    elif content is not None:
+    if content is not None:
         weights.write_bytes(content)
-    assert main([str(exported().checkpoint.parent / "hand.cmr"), str(weights), "--out", str(out)]) == 2
-    error = capsys.readouterr().err
-    assert "palm.npz holds no palm detector" in error
-    assert error.count("\n") == 1
+    monkeypatch.setattr("cmr_export.bundle.trace", lambda network: pytest.fail("traced"))
+    old, checkpoint = str(exported().checkpoint.parent / "hand.cmr"), str(exported().checkpoint)
+    assert main([old, str(weights), "--out", str(out)]) == 2
+    assert cli.main(["--ckpt", checkpoint, "--detector", str(weights), "--out", str(out)]) == 2
+    for error in capsys.readouterr().err.splitlines(keepends=True):
+        assert "palm.npz holds no palm detector" in error
+        assert word in error
+        assert "cmr_models.detector.convert" in error
     assert not out.exists()
+
+
+def test_a_member_that_is_more_than_it_says_is_refused(tmp_path):
+    data = plain_array()
+    with zipfile.ZipFile(tmp_path / "palm.npz", "w") as archive:
+        archive.writestr("conv_0_weight.npy", data.replace(b"(3,)", b"(7,)"))
+    with pytest.raises(ValueError, match=r"declares float32 \(7,\), 28 bytes; it holds 12"):
+        load_detector(tmp_path / "palm.npz")
+    with zipfile.ZipFile(tmp_path / "palm.npz", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("conv_0_weight.npy", data)
+    with pytest.raises(ValueError, match=r"conv_0_weight\.npy is compressed in another way"):
+        load_detector(tmp_path / "palm.npz")

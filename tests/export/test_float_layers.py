@@ -37,13 +37,35 @@ def test_layers_at_both_ends_stay_while_the_budget_lasts():
 
 
 def test_a_small_layer_among_large_ones_is_not_converted_to_and_fro():
-    assert in_float(chain(4, WIDE, WIDE, 2, 2, WIDE, WIDE, 4)) == ["conv0", "conv2", "conv3", "conv4", "conv6"]
+    assert in_float(chain(4, WIDE, WIDE, 2, 2, WIDE, WIDE, 4)) == ["conv0", "conv6"]
     model = chain(4, WIDE, WIDE, WIDE, WIDE, 4)
     middle = next(node for node in model.graph.node if node.name == "conv2")
     weight = next(i for i in model.graph.initializer if i.name == "w2")
     weight.CopyFrom(numpy_helper.from_array(np.ones((WIDE, 1, 1, 1), np.float32), "w2"))
     middle.attribute.append(helper.make_attribute("group", WIDE))  # depthwise: few weights between many
     assert in_float(model) == ["conv0", "conv4"]
+
+
+def test_a_branch_among_large_ones_is_not_kept_for_its_own_sake():
+    """Two small layers beside large ones, which read each other through the sums only: as in a residual network."""
+    model = chain(4, WIDE, WIDE, WIDE, WIDE, WIDE, WIDE, 4)
+    nodes = {node.name: node for node in model.graph.node}
+    for k in (2, 4):  # depthwise, few weights
+        weight = next(i for i in model.graph.initializer if i.name == f"w{k}")
+        weight.CopyFrom(numpy_helper.from_array(np.ones((WIDE, 1, 1, 1), np.float32), f"w{k}"))
+        nodes[f"conv{k}"].attribute.append(helper.make_attribute("group", WIDE))
+    place = list(model.graph.node).index(nodes["conv4"])
+    model.graph.node.insert(place, helper.make_node("Add", ["r3", "r4"], ["sum"]))  # r3 is what conv2 gives
+    nodes["conv4"].input[0] = "sum"
+    assert in_float(model) == ["conv0", "conv6"]
+
+
+def test_weights_among_the_inputs_are_no_ends():
+    model = chain(4, WIDE, WIDE, WIDE, WIDE, 4)
+    expected = in_float(model)
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    assert in_float(model) == expected == ["conv0", "conv4"]
 
 
 def test_a_layer_that_takes_much_of_the_time_is_in_eight_bits():

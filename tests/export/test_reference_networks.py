@@ -11,6 +11,7 @@ import pytest
 import torch
 from exported import run_bundle
 
+from cmr_export.checkpoint import load
 from cmr_export.cli import main
 from cmr_runtime import Bundle
 
@@ -30,6 +31,9 @@ NETWORKS = {
     "cmr_pg_human36m": ("cmr_pg_resnet18", MAPS | {"heatmaps": "uv_prior2", "coarse_heatmaps": "uv_prior"}),
 }
 FAST = [name for name in NETWORKS if name.startswith("mobrecon")]
+each_network = pytest.mark.parametrize(
+    "network", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in NETWORKS]
+)
 
 
 def reference_state(network: str) -> dict[str, torch.Tensor]:
@@ -65,9 +69,7 @@ def compare(network: str, bundle: Bundle) -> None:
             np.testing.assert_allclose(value.reshape(golden[key].shape), golden[key], atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    "network", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in NETWORKS]
-)
+@each_network
 def test_a_checkpoint_of_the_reference_simply_works(network, tmp_path, capsys):
     checkpoint = save_as_the_reference_does(tmp_path / "their_model.pt", reference_state(network))
     out = tmp_path / "hand.cmr"
@@ -92,6 +94,16 @@ def test_the_name_may_be_given(tmp_path):
     bundle = Bundle.open(tmp_path / "hand.cmr")
     assert bundle.name == "mine"
     compare("mobrecon_ds_freihand", bundle)
+
+
+@each_network
+def test_every_network_answers_to_the_name_that_its_bundle_bears(network, tmp_path):
+    torch.save(reference_state(network), tmp_path / "bare.pt")
+    told = load(tmp_path / "bare.pt", REFERENCE)
+    named = load(tmp_path / "bare.pt", REFERENCE, NETWORKS[network][0])
+    assert told.architecture == named.architecture == NETWORKS[network][0]
+    assert told.size == named.size
+    assert told.template.shape == named.template.shape
 
 
 def changed(state: dict, what: str) -> dict:

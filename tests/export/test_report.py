@@ -49,6 +49,14 @@ def test_convolutions_and_products_as_counted_by_hand():
     assert cost.operators == {"Conv": 2, "Relu": 1, "Flatten": 1, "Gemm": 1}
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_transposed_convolution_counts_every_product_of_an_input_cell(groups):
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 2], group=groups)
+    data = graph([node], {"w": np.zeros((6, 4, 2, 2), np.float32)}, {"x": [1, 6, 5, 7]}, {"y": [1, 4 * groups, 10, 14]})
+    # Windows do not overlap: each of the 4 groups × 140 outputs is a sum over the 6 / groups channels of its group.
+    assert measure(data).multiply_adds == 4 * groups * 140 * (6 // groups)
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_gemm_counts_its_inner_size(turned):
     shape = [7, 4] if turned else [4, 7]

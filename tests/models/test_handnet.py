@@ -11,6 +11,7 @@ from small_net import CONFIG, SIZE, lively_net, small_net
 from cmr_models.hand import ROOT_JOINT, load_hand
 from cmr_models.network import load_checkpoint, save_checkpoint
 from cmr_models.network.spiral import DepthwiseSpiral, SpiralDecoder, UpSample
+from cmr_models.network.staged import load_staged
 
 HAND = load_hand()
 
@@ -256,6 +257,42 @@ def test_a_weight_of_another_shape_is_refused(tmp_path):
 def test_an_unknown_setting_is_refused(tmp_path):
     with pytest.raises(ValueError, match="colour"):
         load_checkpoint(edited(tmp_path, lambda content: content["config"].update(colour="red")))
+
+
+DAMAGES = {
+    "config is a list": lambda c: c.update(config=[1]),
+    "no network can be made of config": lambda c: c["config"].update(size="big"),
+    "made of config ": lambda c: c["config"].update(widths=None),
+    "of config": lambda c: c["config"].update(mean=(0.0, 0.0)),
+    "topology is a list": lambda c: c.update(topology=[1]),
+    r"topology: missing \['faces'\]": lambda c: c["topology"].pop("faces"),
+    r"misshapen \['template'\]": lambda c: c["topology"].update(template="x"),
+    r"misshapen \['joint_regressor'\]": lambda c: c["topology"].update(joint_regressor=torch.zeros(21, 5)),
+    "root_joint None": lambda c: c["topology"].pop("root_joint"),
+    "state_dict is a Tensor": lambda c: c.update(state_dict=torch.zeros(2)),
+    r"misshapen \['prior\.head\.bias'\]": lambda c: c["state_dict"].update({"prior.head.bias": "a"}),
+    r"unexpected \[5\]": lambda c: c["state_dict"].update({5: torch.zeros(1)}),
+    r"about is '\[\]'": lambda c: c.update(about="[]"),
+    "about is 'hello'": lambda c: c.update(about="hello"),
+    "about is ": lambda c: c.update(about={"step": 3}),
+    "about is .*sources": lambda c: c.update(about='{"sources": [1]}'),
+}
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sound") / "net.pt"
+    save_checkpoint(path, small_net(), about="{}")
+    return path
+
+
+@pytest.mark.parametrize("message", DAMAGES)
+def test_a_damaged_checkpoint_is_refused_in_one_sentence(sound, tmp_path, message):
+    content = torch.load(sound, weights_only=True)
+    DAMAGES[message](content)
+    torch.save(content, tmp_path / "damaged.pt")
+    with pytest.raises(ValueError, match=rf"damaged\.pt: .*{message}"):
+        load_staged(tmp_path / "damaged.pt")
 
 
 @pytest.mark.parametrize("part", ["config", "topology", "state_dict"])

@@ -20,6 +20,9 @@ from cmr_models.paper.config import paper_config
 from cmr_models.paper.hierarchy import MeshHierarchy
 from cmr_models.paper.objective import PaperObjective, PaperRecipe
 from cmr_models.paper.outputs import Maps, PaperOutput
+from cmr_runtime.network import PriorOutput as Seen
+from cmr_runtime.roi import Roi
+from cmr_runtime.view import View
 
 HAND = load_hand()
 
@@ -104,7 +107,9 @@ def test_a_mesh_ten_millimetres_off_costs_about_one(data):
 def test_photos_add_their_terms_and_teach_no_mesh(batch):
     net = lively_net()
     out = net(to_input(batch["image"], CONFIG))
-    terms = losses(out, batch, net)
+    near = (net.joint_regressor @ out.mesh.levels[0]).detach()  # of a label that faces away no scale is the best
+    noise = 0.02 * torch.randn(near.shape, generator=torch.Generator().manual_seed(0))
+    terms = losses(out, batch | {"world": near + noise}, net)
     assert {"photo3d", "turn", "photo2d"} <= set(terms)
     meshed = torch.zeros(len(batch["weight"])).bool().index_fill(0, batch["meshed"], True)
     labelled = batch["weight"] > 0
@@ -221,6 +226,7 @@ def test_losses_of_the_paper_against_numpy(batch, paper_objective):
     y, x = 2 * np.mgrid[: SIZE // 2, : SIZE // 2] + 0.5  # pixels in the middle of each cell
     target = np.exp(-((x - pixels[..., 0]) ** 2 + (y - pixels[..., 1]) ** 2) / (2 * 3.5**2))
     target *= (abs(x - pixels[..., 0]) <= 6.5) & (abs(y - pixels[..., 1]) <= 6.5)
+    shares = (pixels[:, :, 0, 0] + 0.5) / SIZE  # of the crop, from edge to edge
     coverage = batch["silhouette"].numpy().reshape(-1, SIZE // 2, 2, SIZE // 2, 2).mean((2, 4)) / 255
 
     def cross_entropy(logits, target, weights):
@@ -233,7 +239,7 @@ def test_losses_of_the_paper_against_numpy(batch, paper_objective):
         "heat2": 10 * cross_entropy(out.priors[1].heatmaps, target, trust),
         "heat3": 10 * cross_entropy(out.refined.heatmaps, target, trust),
         "sil3": 0.5 * cross_entropy(out.refined.silhouette, coverage[:, None], outlined),
-        "points": np.average(abs(out.keypoints.numpy() - pixels[:, :, 0, 0] / SIZE).mean((1, 2)), weights=trust),
+        "points": np.average(abs(out.keypoints.numpy() - shares).mean((1, 2)), weights=trust),
     }
     truth, faces, hierarchy = batch["vertices"].numpy(), HAND.faces, MeshHierarchy.from_hand()
     truth = (truth - (HAND.joint_regressor @ truth)[:, ROOT_JOINT, None]) / 0.2
@@ -250,6 +256,17 @@ def test_losses_of_the_paper_against_numpy(batch, paper_objective):
     assert set(found) == set(wanted)
     for name, value in wanted.items():
         assert found[name] == pytest.approx(float(value), rel=1e-4), name
+
+
+def test_keypoints_are_taught_where_the_runtime_reads_them(batch, paper_objective):
+    """Keypoints without a loss lie, for `cmr_runtime`, on the labels' pixels."""
+    shares = (batch["keypoints"] + 0.5) / SIZE
+    out = random_output(len(shares))._replace(keypoints=shares)
+    assert float(paper_objective.terms(out, batch)["points"]) == pytest.approx(0.0, abs=1e-6)
+    crop = Roi(0.5 * (SIZE - 1), 0.5 * (SIZE - 1), SIZE)  # the crop is the image
+    for share, wanted in zip(shares.detach().numpy(), batch["keypoints"].numpy(), strict=True):
+        view = View(crop, Seen(keypoints=share), SIZE, 0.0, 0.0)
+        np.testing.assert_allclose(view.keypoints, wanted, atol=1e-3)
 
 
 def test_networks_are_asked_for_what_they_give(batch, paper_objective):

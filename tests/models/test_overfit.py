@@ -111,6 +111,15 @@ def test_the_plot_shows_the_curves(tmp_path):
         plot(tmp_path / "no" / "curves.png", curves)
 
 
+@pytest.mark.parametrize("name", ["absent/curves.png", "curves.xyz", "curves"])
+def test_a_plot_that_cannot_be_written_is_refused_before_the_training(monkeypatch, capsys, tmp_path, name):
+    monkeypatch.setattr(overfit, "few_hands", lambda *_: pytest.fail("it has begun"))
+    with pytest.raises(SystemExit) as error:
+        overfit.main(["handnet", "--plot", str(tmp_path / name)])
+    assert error.value.code == 2
+    assert ".png or .jpg" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [("resnet",), ("handnet", "--samples", "1"), ("mobrecon", "--size", "50")])
 def test_wrong_arguments_are_refused_in_one_line(capsys, arguments):
     with pytest.raises(SystemExit) as error:

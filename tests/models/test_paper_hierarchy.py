@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mesh hierarchies: of the own hand, of files in the reference's form, and what is refused."""
 
+import io
 import os
 import pickle
 from dataclasses import replace
@@ -59,7 +60,7 @@ def test_a_joint_follows_its_parent(parents):
     assert (parents[1:] < np.arange(1, len(parents))).all()
 
 
-@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_a_file_in_the_references_form_gives_the_hierarchy_back(tmp_path, protocol):
     write_transform(tmp_path, HAND, protocol)
     mano = np.empty_like(HAND.joint_regressor, dtype=float)
@@ -94,7 +95,14 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"cos\nsystem\n(S'true'\ntR.", pickle.dumps([1]), pickle.dumps({"vertices": [np.zeros(3)]})]
+    "content",
+    [
+        b"",
+        b"cos\nsystem\n(S'true'\ntR.",
+        b"c_codecs\nencode\n(S'true'\nS'rot13'\ntR.",
+        pickle.dumps([1]),
+        pickle.dumps({"vertices": [np.zeros(3)]}),
+    ],
 )
 def test_what_is_no_transform_is_refused(tmp_path, content):
     (tmp_path / "transform.pkl").write_bytes(content)
@@ -146,9 +154,42 @@ def _other_shape(content: dict) -> None:
     content["up_transform"][0] = content["up_transform"][0][:777]
 
 
+def _lists_for_arrays(content: dict) -> None:
+    values = [1.0, 1.0, 1.0]
+    for _ in range(20):  # a few bytes of pickle, 25 MB once copied
+        values = [values, values]
+    content["vertices"][0] = values
+
+
+class Repeated:
+    """A pickle of 10^13 elements, all in the same eight bytes."""
+
+    def __reduce__(self):
+        return np.ndarray, ((10**13,), "f8", bytes(8), 0, (0,))
+
+
+def _repeated_memory(content: dict) -> None:
+    content["up_transform"][0].data = Repeated()
+
+
+def _shape(height: int, width: int, *starts: int):
+    def change(content: dict) -> None:
+        matrix = content["up_transform"][0]
+        matrix.__dict__.update(_shape=(height, width), indices=matrix.indices[:0], data=matrix.data[:0])
+        matrix.indptr = np.array(starts)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (_lists_for_arrays, "holds a list where an array of numbers belongs"),
+        (_repeated_memory, "holds a ndarray where an array of numbers belongs, of 67108864 bytes at most"),
+        (_shape(10**13, 0, 0), r"\(10000000000000, 0\) is inconsistent"),
+        (_shape(3, 10**13, 0), r"\(3, 10000000000000\) is inconsistent"),
+        (_shape(3, 1, 0, 10**13), r"\(3, 1\) is inconsistent"),
+        (_shape(3, 2, 0, 10**13, 0), r"\(3, 2\) is inconsistent"),
         (_far_index, "is inconsistent"),
         (_four_entries, "has 98 entries; the limit is 3"),
         (_wrong_face, "faces of level 3: indices 0 to 98, need 0 to 97"),
@@ -172,8 +213,48 @@ def test_missing_files_and_joints_are_named(tmp_path):
     write_transform(tmp_path, HAND)
     assert MeshHierarchy.from_assets(tmp_path).joint_regressor is None  # its maker keeps it
     (tmp_path / "j_reg.npy").write_bytes(pickle.dumps(np.eye(21)))
-    with pytest.raises(ValueError, match=r"j_reg\.npy: cannot be read as an array"):
+    with pytest.raises(ValueError, match=r"j_reg\.npy: no \.npy array of numbers"):
         MeshHierarchy.from_assets(tmp_path)
+
+
+def _npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def _header(*shape: int) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (_npy(np.zeros((20, 778))), r"shape \(20, 778\); need 21 rows"),
+        (_npy(np.zeros((21, 778)))[:-8], r"declares float64 \(21, 778\), 130704 bytes; it holds 130696"),
+        (_header(21, 10**13), r"declares float32 \(21, 10000000000000\), 840000000000000 bytes; it holds 0"),
+        (_npy(np.full((21, 778), "a")), "declares <U1"),
+        (b"PK\x03\x04 cut short", "no .npy array of numbers"),
+        (b"", "no .npy array of numbers"),
+    ],
+    ids=["rows", "cut", "huge", "text", "archive", "empty"],
+)
+def test_a_regressor_that_is_none_is_refused(tmp_path, content, message):
+    write_transform(tmp_path, HAND)
+    (tmp_path / "j_reg.npy").write_bytes(content)
+    with pytest.raises(ValueError, match=f"j_reg\\.npy: .*{message}"):
+        MeshHierarchy.from_assets(tmp_path)
+
+
+def test_numbers_in_any_form_that_numpy_saves_are_read(tmp_path):
+    mano = np.arange(21 * 778).reshape(21, 778)
+    write_transform(tmp_path, HAND)
+    for array in (mano, np.asfortranarray(mano, np.float16), mano.astype(">f8")):
+        np.save(tmp_path / "j_reg.npy", array)
+        read = MeshHierarchy.from_assets(tmp_path).joint_regressor
+        np.testing.assert_array_equal(read, array[list(FROM_MANO)].astype(np.float32))
 
 
 def test_a_regressor_of_another_mesh_is_refused():

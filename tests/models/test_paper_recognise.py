@@ -2,6 +2,7 @@
 """Checkpoints from outside: found in their wrappings, refused in one sentence where they do not fit."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,11 +44,15 @@ def test_weights_are_found_bare_wrapped_and_with_the_prefix_of_parallel_training
 @pytest.mark.parametrize("arch", ["ytbhand_spiral_resnet18", CONFIG])
 def test_a_network_can_be_named(tmp_path, state, arch):
     torch.save(state, tmp_path / "net.pt")
-    if arch is CONFIG:
-        assert load_paper_checkpoint(tmp_path / "net.pt", HAND, arch).config is CONFIG
-    else:  # the name stands for the paper's channels
-        with pytest.raises(ValueError, match=r"misshapen de_layers\.0\.bias \(392,\) for \(25088,\)"):
-            load_paper_checkpoint(tmp_path / "net.pt", HAND, arch)
+    found = load_paper_checkpoint(tmp_path / "net.pt", HAND, arch).config
+    assert found == (CONFIG if arch is CONFIG else replace(CONFIG, size=224))  # the name leaves channels and spirals
+
+
+@pytest.mark.parametrize("arch", ["ytbhand_resnet18", "ytbhand_spiral_resnet50", "cmr_pg_resnet18", "mobrecon"])
+def test_another_name_is_refused_by_the_weights(tmp_path, state, arch):
+    torch.save(state, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=r"net\.pt: missing .* the weights belong to another network"):
+        load_paper_checkpoint(tmp_path / "net.pt", HAND, arch)
 
 
 def test_what_does_not_fit_is_listed_in_short(tmp_path, state):
@@ -86,6 +91,12 @@ def test_a_folder_without_the_mesh_is_named(tmp_path, state):
 def test_other_networks_are_not_recognised(keys, message):
     with pytest.raises(ValueError, match=message):
         recognise({key: torch.zeros(shape) for key, shape in keys.items()})
+
+
+@pytest.mark.parametrize("key", ["de_layers.1.conv.layer.weight", "heads.0.layer.weight", "attention.gamma", "more"])
+def test_a_single_number_for_a_weight_is_named(state, key):
+    with pytest.raises(ValueError, match=f"no network of the paper: single numbers for {key}"):
+        recognise({**state, key: torch.tensor(1.0)})
 
 
 class Command:

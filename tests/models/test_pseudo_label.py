@@ -5,12 +5,15 @@ import importlib.util
 import json
 import subprocess
 import sys
+from multiprocessing.pool import ThreadPool
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
-from cmr_models.pseudo_label import main, summary
+from cmr_models import pseudo_label
+from cmr_models.pseudo_label import label_folder, main, summary
 
 
 def test_summary_counts_by_folder():
@@ -21,6 +24,21 @@ def test_summary_counts_by_folder():
     text = summary(result)
     assert text.splitlines()[1].split() == ["a", "2", "1", "2"]
     assert "rejected in a: 1 too small" in text
+
+
+def test_every_photo_has_its_group(tmp_path, monkeypatch):
+    """Also one without a hand, which may become a background."""
+    found = {"a.png": [{"box": [0, 0, 9, 9], "reason": ""}], "b.png": []}
+    context = SimpleNamespace(Pool=ThreadPool)
+    monkeypatch.setattr(pseudo_label, "multiprocessing", SimpleNamespace(get_context=lambda kind: context))
+    monkeypatch.setattr(pseudo_label, "label_file", lambda path: (path, 9, 9, found[path.name]))
+    (tmp_path / "rooms").mkdir()
+    for name in found:
+        (tmp_path / "rooms" / name).touch()
+    result = label_folder(tmp_path, {"rooms/a.png": "rooms_1", "rooms/b.png": "rooms_55"}, workers=1)
+    assert result["groups"] == {"rooms/a.png": "rooms_1", "rooms/b.png": "rooms_55"}
+    assert [label["group"] for label in result["labels"]] == ["rooms_1"]
+    assert result["detections"]["rooms/b.png"] == []
 
 
 def test_the_commands_do_without_torch():

@@ -90,7 +90,7 @@ def test_backgrounds_hold_no_hand(folder):
     data = bake(path, labelled, {}, size=64, backgrounds=8, bg_size=64)
     count = len(data["bg_group"])
     assert count > 0
-    assert set(data["bg_group"].tolist()) == {"rooms"}, "the numbered pictures show nothing but hands"
+    assert set(data["bg_group"].tolist()) == {"rooms_1", "rooms_55"}, "the numbered pictures show nothing but hands"
     for i in range(count):
         crop = decode(data["bg_jpeg"], data["bg_offsets"], i).astype(int)
         assert crop.shape == (64, 64, 3)
@@ -127,6 +127,28 @@ def test_groups_can_be_left_out(folder):
     data = bake(path, labelled, {}, groups, size=64, backgrounds=6, bg_size=64, skip_groups="rooms_1")
     assert data["group"].tolist() == ["rooms_55"]
     assert set(data["bg_group"].tolist()) == {"rooms_55"}
+
+
+def test_hands_and_backgrounds_of_a_scene_are_held_out_together(folder):
+    """Whoever states the groups: the labels, or the index where the labels know folders only."""
+    path, labelled = folder
+    plain = {**labelled, "labels": [{**la, "group": "rooms"} for la in labelled["labels"]]}
+    listed = {"rooms/0.png": "rooms_1", "rooms/1.png": "rooms_55"}
+    stated = {**plain, "groups": listed}
+    for labels, groups in ((labelled, {}), (stated, {}), (plain, listed)):
+        data = bake(path, labels, {}, groups, size=64, backgrounds=8, bg_size=64)
+        assert data["group"].tolist() == ["rooms_1", "rooms_55"]
+        assert data["val"].tolist() == [False, True]
+        assert data["bg_val"].tolist() == (data["bg_group"] == "rooms_55").tolist()
+        assert data["bg_val"].any()
+        data = bake(path, labels, {}, groups, size=64, backgrounds=8, bg_size=64, skip_groups="rooms_1")
+        assert set(data["group"].tolist()) == set(data["bg_group"].tolist()) == {"rooms_55"}
+
+
+def test_groups_to_leave_out_must_be_there(folder):
+    path, labelled = folder
+    with pytest.raises(SystemExit, match=r"--skip-groups rooms_Hand_: .* there are rooms_1, rooms_55; is --boxes"):
+        bake(path, labelled, {}, size=64, backgrounds=1, skip_groups="rooms_Hand_")
 
 
 def test_missing_photo_is_named(folder):

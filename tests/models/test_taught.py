@@ -23,7 +23,8 @@ BLOCKS = (4, 5, 7, 10)
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     path = tmp_path_factory.mktemp("teacher") / "model.pt"
-    save_checkpoint(path, lively_net(), about=json.dumps({"step": 7, "licence": "X"}))
+    about = {"step": 7, "licence": "X", "licence_text": "Theirs.", "sources": {"rooms": "theirs", "hand": "anny"}}
+    save_checkpoint(path, lively_net(), about=json.dumps(about))
     return path
 
 
@@ -92,8 +93,18 @@ def test_the_script_goes_on_and_its_checkpoint_tells_of_both_runs(data, teacher,
     assert net.config.mesh_blocks == BLOCKS
     assert net.config.size == CONFIG.size
     about = json.loads(content["about"])
-    assert (about["step"], about["second"]["step"], about["licence"]) == (7, 3, "X")
-    assert about["second"]["recipe"]["rate"] == 1e-3
+    assert (about["step"], about["teacher"]["step"], about["licence"]) == (3, 7, "X")
+    assert about["recipe"]["rate"] == 1e-3
+
+
+def test_terms_stated_for_the_student_go_before_its_teachers(teacher, tmp_path):
+    objective = TaughtObjective(teacher, BLOCKS, HandNetRecipe())
+    objective.save(tmp_path / "model.pt", objective.net, json.dumps({"licence": "MIT", "sources": {"rooms": "mine"}}))
+    about = json.loads(load_checkpoint(tmp_path / "model.pt")[1]["about"])
+    assert about["licence"] == "MIT"
+    assert "licence_text" not in about, "the teacher's text speaks of another licence"
+    assert about["sources"] == {"rooms": "mine", "hand": "anny"}
+    assert about["teacher"]["licence_text"] == "Theirs."
 
 
 @pytest.mark.parametrize(

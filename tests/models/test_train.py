@@ -3,17 +3,19 @@
 
 import json
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from small_net import CONFIG, SIZE, lively_net
+from fake_data import write_renderings
+from small_net import CONFIG, SIZE, lively_net, small_net
 
 from cmr_export.bundle import export
 from cmr_models import by_name, train
 from cmr_models.batches import Mix
-from cmr_models.network import load_checkpoint, to_input
+from cmr_models.network import load_checkpoint, save_checkpoint, to_input
 from cmr_models.network import objective as default
 from cmr_models.objective import Recipe
 from cmr_models.paper import objective as paper
@@ -204,6 +206,14 @@ def test_checkpoints_of_all_networks_are_recognised(name, tmp_path):
         (("--size", "100"), "multiple of 32"),
         (("--network", "mobrecon", "--trunk", "t.npz"), "--trunk"),
         (("--network", "mobrecon_sd"), "mobrecon_ds"),
+        (("--steps", "0"), "--steps 0: need at least 1"),
+        (("--steps", "-3"), "--steps -3: need at least 1"),
+        *(
+            (("--" + name, "absent"), f"--{name} absent: cannot be used")
+            for name in ("about", "synth", "photos", "trunk")
+        ),
+        (("--about", __file__), "cannot be used"),
+        (("--start", "absent"), "absent: cannot be read"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(data, tmp_path, monkeypatch, capsys, arguments, message):
@@ -211,6 +221,51 @@ def test_arguments_that_do_not_fit_are_refused(data, tmp_path, monkeypatch, caps
         run(monkeypatch, data, tmp_path / "run", *arguments)
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_too_few_renderings_are_refused(data, tmp_path, monkeypatch, capsys):
+    few = str(write_renderings(tmp_path / "few", 2, SIZE))  # as many as are kept for validation
+    with pytest.raises(SystemExit):
+        run(monkeypatch, data, tmp_path / "run", "--synth", str(data[0]), few)
+    assert f"--synth {few}: cannot be used (need more than 2 renderings" in capsys.readouterr().err
+
+
+def test_a_run_starts_with_the_size_of_the_weights_that_it_starts_from(data, tmp_path, monkeypatch, capsys):
+    start, out = tmp_path / "start.pt", tmp_path / "run"
+    save_checkpoint(start, small_net(config=replace(CONFIG, size=32)))
+    run(monkeypatch, data, out, "--start", str(start), "--minutes", "0")
+    assert load_checkpoint(out / "model.pt")[0].config.size == 32
+    with pytest.raises(SystemExit):
+        run(monkeypatch, data, tmp_path / "no", "--start", str(start), "--size", "64")
+    assert f"--size 64: --start {start} has 32; leave out --size" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_with_its_own_arguments_only(data, mobile, monkeypatch, capsys):
+    before = (mobile / "state.pt").read_bytes()
+    other = ("--size", "96", "--seed", "9", "--rate", "1e-2")
+    with pytest.raises(SystemExit):
+        run(monkeypatch, data, mobile, "--network", "mobrecon_ds", *other)
+    message = capsys.readouterr().err
+    assert "--size 64, not 96; --seed 0, not 9; --rate 0.001, not 0.01: give the same" in message
+    assert (mobile / "state.pt").read_bytes() == before
+
+
+def test_state_files_of_before_are_read_and_damaged_ones_refused(data, whole, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    out.mkdir()
+    content = torch.load(whole / "state.pt", weights_only=True)
+    torch.save({name: part for name, part in content.items() if name != "arguments"}, out / "state.pt")
+    run(monkeypatch, data, out)
+    assert "goes on at step 3" in capsys.readouterr().out
+    for damaged in ((whole / "state.pt").read_bytes()[:-1000], b""):
+        (out / "state.pt").write_bytes(damaged)
+        with pytest.raises(SystemExit):
+            run(monkeypatch, data, out)
+        assert "state.pt: cannot be read" in capsys.readouterr().err
+    torch.save(content | {"net": {}}, out / "state.pt")
+    with pytest.raises(SystemExit):
+        run(monkeypatch, data, out)
+    assert "prior" in capsys.readouterr().err
 
 
 def test_a_folder_holds_runs_of_one_network(data, mobile, monkeypatch, capsys):

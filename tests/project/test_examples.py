@@ -92,6 +92,17 @@ def _webcam(path: Path) -> tuple[list[float], list[int], list[int], list[str]]:
     return [*map(float, seconds)], [*map(int, rates)], [*map(int, dropped)], list(where)
 
 
+def test_an_image_with_a_camera_as_it_is_calibrated(tmp_path: Path) -> None:
+    camera = json.loads((EXAMPLES / "data" / "sample.json").read_text())["camera"]
+    twice = {"fx": 1662.156494140625, "fy": 1662.156494140625, "cx": 639.5, "cy": 479.5, "width": 1280, "height": 960}
+    found = _run("track_image.py").splitlines()[:2]  # then comes how far the truth is off
+    for about in (camera, {**twice, "distortion": [0.1, 0.0, 0.0, 0.0], "views": 20}):
+        (tmp_path / "camera.json").write_text(json.dumps(about))
+        shown = _run("track_image.py", SAMPLE, tmp_path / "camera.json").splitlines()
+        assert shown == found
+        assert shown[1].endswith("camera known")
+
+
 def test_own_network() -> None:
     shown = _run("own_network.py")
     assert float(re.search(r"mean error of the joints ([\d.]+) mm", shown)[1]) < 40

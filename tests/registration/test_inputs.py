@@ -25,29 +25,41 @@ def test_refused_inputs():
         "scores reaches": replace(s, scores=np.full(21, 7.0)),
         "joints span": replace(s, joints=np.zeros((21, 3))),
         "silhouette holds": replace(s, silhouette=np.full((9, 2), np.inf)),
-        "camera has focal lengths": replace(s, camera=Camera(1e160, 500, 320, 240, 640, 480)),
         "no array of numbers": replace(s, keypoints=[["a", "b"]] * 21),
     }
     for message, case in cases.items():
         with pytest.raises(InputError, match=message):
             register(*case.arguments())
+    for camera, name in ((None, "NoneType"), (s.camera.matrix, "ndarray")):
+        with pytest.raises(CameraError, match=f"camera is a {name}; give a Camera"):
+            register(*replace(s, camera=camera).arguments())
     with pytest.raises(InputError, match="cut is"):
         register(*s.arguments(), cut=np.zeros(3, dtype=bool))
     with pytest.raises(InputError, match="without a silhouette"):
         register(*s.without_silhouette().arguments(), cut=np.zeros(3, dtype=bool))
 
 
-@pytest.mark.parametrize("prior", [(0.0, 0.1), (1.0, -0.1), (1.0, 0.5), (np.nan, 0.1), (1.0, np.inf)])
+@pytest.mark.parametrize(
+    "prior", [(0.0, 0.1), (1.0, -0.1), (1.0, 0.5), (np.nan, 0.1), (1.0, np.inf), (1.0,), None, "ab"]
+)
 def test_refused_priors(prior):
-    with pytest.raises(InputError, match="scale_prior"):
-        Registrar(prior)
+    for call in (lambda: Registrar(prior), lambda: register(*scene(0).arguments(), scale_prior=prior)):
+        with pytest.raises(InputError, match="scale_prior"):
+            call()
 
 
 def test_refused_options():
     with pytest.raises(InputError, match="blend"):
         Registrar(blend="mean")
-    with pytest.raises(InputError, match="depth_bounds"):
-        Registrar(depth_bounds=(1.0, 0.5))
+    for bounds in ((1.0, 0.5), (1,), None, (0.1, "far")):
+        with pytest.raises(InputError, match="depth_bounds"):
+            Registrar(depth_bounds=bounds)
+    for length in ("0.19", [0.19], True, np.nan, 19.0):
+        for call in (Registrar, lambda **option: register(*scene(0).arguments(), **option)):
+            with pytest.raises(InputError, match="hand_length is"):
+                call(hand_length=length)
+    with pytest.raises(InputError, match="solver="):
+        register(*scene(0).arguments(), solver=["osqp"])
 
 
 def test_any_finite_input_gives_a_finite_result_or_a_clear_error():

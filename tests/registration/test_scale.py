@@ -50,3 +50,16 @@ def test_scale_from_known_depths():
         scale_from_depths(results, [0.5])
     with pytest.raises(InputError, match="above 0"):
         scale_from_depths(results[:1], [-0.5])
+    with pytest.raises(InputError, match="depths is"):
+        scale_from_depths(results[:1], ["near"])
+
+
+def test_scale_comes_from_usable_results_alone():
+    s = scene(0)
+    far = register(
+        s.vertices, s.joints, 0.02 * (s.keypoints - s.keypoints[9]) + s.keypoints[9], s.scores, None, s.camera
+    )
+    assert far.bounds_active
+    for bad in (far, None):
+        with pytest.raises(InputError, match=r"registrations\[1\] is no usable Registration"):
+            scale_from_depths([register(*s.arguments()), bad], [s.translation[2], 5.0])

@@ -150,6 +150,14 @@ def test_bad_options_are_one_line(tmp_path: Path, options: list[str], word: str,
     assert word in line
 
 
+@pytest.mark.parametrize("views", ["0", "1001", "1_0", "many"])
+def test_views_that_are_no_number_are_a_wrong_call(views: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["a.png", "--board", "7x5", "--views", views])
+    assert left.value.code == 2
+    assert f"--views: '{views}' is no whole number from 1 to 1000" in capsys.readouterr().err
+
+
 def test_images_of_two_sizes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for name, width in (("a.png", 40), ("b.png", 50)):
         write_image(tmp_path / name, np.zeros((40, width, 3), np.uint8))

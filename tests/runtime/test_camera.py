@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from cmr_runtime import Camera, CameraError
+from cmr_runtime import Camera, CameraError, InputError
 
 CAMERA = Camera(fx=500, fy=480, cx=310, cy=250, width=640, height=480)
 pixels = st.tuples(st.floats(-500, 1500), st.floats(-500, 1500))
@@ -60,6 +62,10 @@ def test_ray_then_project_returns_the_pixel(pixel: tuple[float, float], depth: f
         ({"fx": "wide"}, "fx"),
         ({"fx": np.complex64(500)}, "fx"),
         ({"cx": 10**400}, "cx"),
+        ({"fx": 1e-4}, "fx"),
+        ({"fy": 1e9}, "fy"),
+        ({"cy": -1e9}, "cy"),
+        ({"width": 10**400}, "width"),
         ({"width": 0}, "width"),
         ({"height": 480.5}, "height"),
         ({"width": True}, "width"),
@@ -109,3 +115,58 @@ def test_a_field_of_view_of_any_number_type(degrees: float) -> None:
 def test_a_size_with_a_field_of_view_is_whole_numbers(width: object, height: object, word: str) -> None:
     with pytest.raises(CameraError, match=word):
         Camera.from_fov(60, width, height)  # type: ignore[arg-type]
+
+
+#: What else `cmr-calibrate` writes, and what the sample's file tells.
+_MORE = {"distortion": [0.1, 0.0, 0.0, 0.0], "rms_px": 0.3, "focal_sigma": 0.001, "displacement_px": 9.0, "views": 20}
+_VALUES = {"fx": 500, "fy": 510.5, "cx": 318.7249411370971, "cy": 240}
+
+
+def _file(folder: Path, content: object) -> Path:
+    path = folder / "camera.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("form", [lambda table: {**table, **_MORE}, lambda table: {"camera": table, "side": "right"}])
+def test_a_camera_comes_from_a_file(tmp_path: Path, form: object) -> None:
+    values, size = _VALUES, {"width": 640, "height": 480}
+    camera = Camera(**values, **size)
+    path = _file(tmp_path, form({**values, **size}))
+    assert Camera.from_json(path) == Camera.from_json(str(path), 640, 480) == camera
+    # A point at the left edge of a pixel block stays there: edges of images are half a pixel outside their centres.
+    point, large = np.array([0.1, -0.05, 0.7]), Camera.from_json(path, 1280, 960)
+    np.testing.assert_allclose((large.project(point) + 0.5) / 2, camera.project(point) + 0.5)
+    assert (large.width, large.height) == (1280, 960)
+    assert camera.resized(1280, 960) == large
+    with pytest.raises(CameraError, match="640×480 pixels; this one has 640×640, which is another shape"):
+        Camera.from_json(path, 640, 640)
+    path = _file(tmp_path, form(values))
+    assert Camera.from_json(path, 640, 480) == camera
+    with pytest.raises(InputError, match=r"camera\.json does not tell the size of the images; add width and height"):
+        Camera.from_json(path)
+    with pytest.raises(CameraError, match="height is None"):
+        Camera.from_json(path, 640)
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "words"),
+    [
+        ('{"fx": 500}', InputError, "'fy'"),
+        ("[1, 2]", InputError, "list"),
+        ('{"camera": 5}', InputError, "int"),
+        ("nothing", InputError, "JSONDecodeError"),
+        (100_000 * "[", InputError, "RecursionError"),
+        ({**_VALUES, "fx": "wide"}, CameraError, "fx is 'wide'"),
+        ({**_VALUES, "cx": math.nan}, CameraError, "cx is nan"),
+        ({**_VALUES, "width": 0, "height": 480}, CameraError, "width is 0"),
+    ],
+)
+def test_a_file_without_a_camera_is_named(tmp_path: Path, content: object, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=rf"^camera file .*camera\.json.*{words}.*give "):
+        Camera.from_json(_file(tmp_path, content))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"camera file .*absent\.json cannot be read: No such file"):
+        Camera.from_json(tmp_path / "absent.json")

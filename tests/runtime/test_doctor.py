@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,48 @@ def test_old_and_absent_packages_are_wrong(monkeypatch: pytest.MonkeyPatch) -> N
     assert [found[name].ok for name in ("numpy", "nowhere", "scipy")] == [False, False, True]
     assert "absent" in found["nowhere"].detail
     assert "torch" not in found
+
+
+_WITHOUT = """
+import importlib.metadata, sys
+version = importlib.metadata.version
+def absent(name):
+    if name.startswith(sys.argv[2]):
+        raise importlib.metadata.PackageNotFoundError(name)
+    return version(name)
+importlib.metadata.version = absent
+sys.modules[sys.argv[1]] = None
+from cmr_runtime.doctor import main
+sys.exit(main([]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "blind"),
+    [
+        ("onnxruntime", "onnxruntime", ["providers", "self-test"]),
+        ("cv2", "opencv-python", ["self-test"]),
+        ("osqp", "osqp", ["self-test"]),
+        ("scipy", "scipy", ["self-test"]),
+    ],
+)
+def test_a_required_package_that_is_absent_is_wrong(module: str, package: str, blind: list[str]) -> None:
+    command = [sys.executable, "-c", _WITHOUT, module, package]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    first, *others = [line for line in done.stdout.splitlines() if line.startswith("WRONG")]
+    assert first.split()[1].startswith(package)
+    assert "absent; at least" in first
+    assert [line.split()[1] for line in others] == blind
+    assert all(module in line and "pip install --force-reinstall cmr-runtime" in line for line in others)
+
+
+@pytest.mark.parametrize("threads", ["0", "257", "two"])
+def test_threads_that_cannot_be_are_a_wrong_call(threads: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["--threads", threads])
+    assert left.value.code == 2
+    assert f"--threads: '{threads}' is no whole number from 1 to 256" in capsys.readouterr().err
 
 
 def test_a_network_that_misses_the_drawn_hand_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from disc_bundle import draw_disc
 
-from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker
-from cmr_runtime.draw import FINGERS, contact_sheet, draw_hands
+from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker, InputError
+from cmr_runtime.draw import FINGERS, contact_sheet, draw_hands, draw_mesh
 
 IMAGE = draw_disc(320, 240, 150, 120, 40)
 
@@ -95,3 +95,13 @@ def test_zoom_and_sheet(hand: Hand) -> None:
     assert sheet.shape == (448, 448, 3)
     assert (sheet[:224, 224:] == 255).all()
     assert contact_sheet([]).size > 0
+
+
+@pytest.mark.parametrize(
+    ("image", "word"), [(IMAGE[..., 0], "shape"), (IMAGE / 255.0, "float64"), (None, "NoneType"), (IMAGE[:0], "empty")]
+)
+def test_only_rgb_images_of_bytes_are_drawn_on(hand: Hand, image: object, word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        hand.draw(image)
+    with pytest.raises(InputError, match=word):
+        draw_mesh(image, hand.vertices, hand.faces, hand.camera, (255, 0, 0))

@@ -92,6 +92,13 @@ def test_peers_stand_beside_the_very_photos_they_were_measured_on(
     assert "MediaPipe" not in capsys.readouterr().out
 
 
+def test_threads_that_cannot_be_are_a_wrong_call(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["joints3d", str(tmp_path), "--threads", "0"])
+    assert left.value.code == 2
+    assert "--threads: '0' is no whole number from 1 to 256" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [[], ["joints3d"], ["sheet"]])
 def test_help_documents_the_annotations(command: list[str], capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):

@@ -46,7 +46,11 @@ def test_what_the_choice_depends_on_is_measured_anew(bundle: Bundle, slow: Bundl
     assert sorted(json.loads(cache.read_text()).values()) == [0, 0, 1]
 
 
-@pytest.mark.parametrize("damaged", [b"", b"[1]", b"\xff{", b'{"key": 7}'])
+@pytest.mark.parametrize(
+    "damaged",
+    [b"", b"[1]", b"\xff{", b'{"key": 7}', b"[" * 10**6, b'{"key": ' + b"[" * 3000 + b"]" * 3000 + b"}"],
+    ids=["empty", "list", "no text", "other", "endless", "deep"],
+)
 def test_a_damaged_cache_costs_a_measurement(damaged: bytes, bundle: Bundle, slow: Bundle, tmp_path: Path) -> None:
     cache = tmp_path / "precision.json"
     cache.write_bytes(damaged)
@@ -65,6 +69,20 @@ def test_a_choice_that_is_none_is_not_followed(value: object, bundle: Bundle, sl
 def test_a_cache_that_cannot_be_written_is_done_without(bundle: Bundle, slow: Bundle, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     assert fastest([slow, bundle], cache=tmp_path / "file/precision.json") is bundle
+
+
+def test_without_a_home_folder_there_is_no_cache(
+    bundle: Bundle, slow: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("CMR_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    monkeypatch.chdir(tmp_path)
+    assert fastest([slow, bundle]) is bundle
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_measured_where_there_is_no_choice(bundle: Bundle, tmp_path: Path) -> None:

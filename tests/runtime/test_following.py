@@ -76,7 +76,7 @@ class World:
         return other[0][2] < hand[0][2] and float(np.hypot(*(a - b))) < 45
 
     def hand(self, image: np.ndarray, view: SimpleNamespace, camera: Camera, metric: bool) -> Hand:
-        return _at(self._model, *view.seen)
+        return dataclasses.replace(_at(self._model, *view.seen), roi=view.roi)
 
     def _find(self, image: np.ndarray, count: int, known: list[Roi]) -> list[SimpleNamespace]:
         self.searched += 1

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+import gc
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -209,3 +214,52 @@ def test_a_tracker_in_each_thread(bundle: Bundle) -> None:
     assert len(found) == 4
     for each in found.values():
         np.testing.assert_array_equal(each, alone)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_tracker_that_nobody_closed_is_freed_and_its_thread_ends(bundle: Bundle, fails: bool) -> None:
+    came = threading.Event()
+
+    class Consumer:
+        """It holds the tracker that holds it."""
+
+        def __init__(self) -> None:
+            self.tracker = HandMeshTracker(bundle, mode="live", on_result=self.show)
+
+        def show(self, hands: list[Hand], timestamp: float, image: np.ndarray) -> None:
+            came.set()
+            if fails:
+                raise ValueError("never fetched")
+
+    consumer = Consumer()
+    thread, gone = consumer.tracker._worker._thread, ref(consumer.tracker)
+    consumer.tracker.submit(IMAGE)
+    assert came.wait(PATIENCE)
+    del consumer
+    limit = time.perf_counter() + PATIENCE
+    while gone() is not None and time.perf_counter() < limit:  # it may still be on its way back from the consumer
+        gc.collect()
+    assert gone() is None
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+_LEFT_OPEN = """
+import sys, threading, time
+import numpy as np
+from cmr_runtime import HandMeshTracker
+busy = threading.Event()
+def show(hands, timestamp, image):
+    busy.set()
+    time.sleep(0.2)
+    print("done", flush=True)
+tracker = HandMeshTracker(sys.argv[1], mode="live", on_result=show)
+tracker.submit(np.zeros((60, 80, 3), np.uint8))
+busy.wait(20)
+"""
+
+
+def test_a_program_ends_after_the_frame_that_is_looked_at(bundle_path: Path) -> None:
+    command = [sys.executable, "-c", _LEFT_OPEN, str(bundle_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from disc_bundle import draw_disc
 
-from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker
+from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker, InputError
 from cmr_runtime.sequence import HandSequence
 
 CAMERA = Camera.from_fov(60, 400, 160)
@@ -64,3 +64,19 @@ def test_sequences_without_hands(tmp_path: Path, hands: list[Hand]) -> None:
     lean = HandSequence()
     lean.add(hands)
     assert not {"vertices", "faces"} & lean.arrays().keys()
+
+
+def test_hands_with_and_without_a_mesh_do_not_mix(hands: list[Hand]) -> None:
+    whole, lean = hands[0], dataclasses.replace(hands[0], vertices=hands[0].vertices[:0], faces=hands[0].faces[:0])
+    for first, second in ((whole, lean), (lean, whole)):
+        sequence = HandSequence(vertices=True)
+        with pytest.raises(InputError, match="vertices of a hand in this frame has shape"):
+            sequence.add([first, second])
+        sequence.add([])
+        sequence.add([first])
+        with pytest.raises(InputError, match=r"vertices of a hand in clip\.mp4 has shape .*joints_only"):
+            sequence.add([second], "clip.mp4", 2)
+        assert sequence.arrays()["found"].tolist() == [[False], [True]]  # nothing of what was refused
+    both = HandSequence()
+    both.add([whole, lean])
+    assert both.arrays()["joints"].shape[:2] == (1, 2)

@@ -264,6 +264,37 @@ def test_interruption_leaves_whole_files(
     assert _count(out / "clip_overlay.mp4") == 3
 
 
+def test_a_video_that_is_cut_short_is_an_error_and_its_results_are_whole(
+    tmp_path: Path, bundle_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    path, out = make_clip(tmp_path / "clip.avi", 40), tmp_path / "out"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    read = _count(path)
+    assert 10 < read < 25
+    options = ["--out", str(out), "--model", str(bundle_path)]
+    assert main([str(path), *options]) == 2
+    printed, errors = capfd.readouterr()
+    (line,) = [line for line in errors.splitlines() if not line.startswith("[")]
+    assert f"cmr-track: video {path} gave {read} of the 40 frames that it tells of; is it whole" in line
+    assert f"{read} of {read} images or frames" in printed
+    assert len(read_lines(out)) == _count(out / "clip_overlay.mp4") == read
+    # Who asks for no more than there is gets all of it.
+    assert main([str(path), *options, "--max-frames", str(read)]) == 0
+
+
+def test_a_webcam_that_ends_by_itself_is_an_error(
+    tmp_path: Path, bundle_path: Path, video: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: capture(str(video) if source == 3 else source))
+    monkeypatch.chdir(tmp_path)
+    options = ["3", "--out", "out", "--model", str(bundle_path)]
+    assert main(options) == 2
+    assert "cmr-track: webcam 3 ended by itself after 8 frames; is it plugged in" in capfd.readouterr().err
+    assert len(read_lines(tmp_path / "out")) == 8
+    assert main([*options, "--max-frames", "5"]) == 0
+
+
 @pytest.mark.parametrize(
     ("inputs", "word"),
     [
@@ -276,6 +307,8 @@ def test_interruption_leaves_whole_files(
         (["a.png", "--fov", "200"], "field of view"),
         (["a.png", "--box", "1,2,3"], "--box"),
         (["a.png", "--model", "text.mp4"], "no bundle"),
+        (["a.png", "--out", "a.png"], "--out a.png cannot be written: "),
+        (["a.png", "--out", "a.png/x"], "; give a folder"),
     ],
 )
 def test_errors_are_one_line(
@@ -292,7 +325,7 @@ def test_errors_are_one_line(
         (tmp_path / name).write_text("hello")
     write_image(tmp_path / "a.png", disc_frame(0))
     model = [] if "--model" in inputs else ["--model", str(bundle_path)]
-    assert main([*inputs, "--out", "out", *model]) == 2
+    assert main(["--out", "out", *inputs, *model]) == 2
     lines = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("[")]  # FFmpeg's own remarks
     assert len(lines) == 1
     assert word in lines[0]

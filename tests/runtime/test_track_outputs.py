@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import trimesh
 from jpeg_with_exif import with_focal_length
 from track_clip import disc_frame, make_clip, read_lines
 
+from cmr_runtime import InputError
 from cmr_runtime.image_io import write_image
+from cmr_runtime.outputs import OverlayVideo
 from cmr_runtime.track import main
 
 
@@ -119,3 +122,13 @@ def test_the_view_shows_every_frame_and_stays(
         assert main([*arguments, *option]) == 0
         assert calls == [((120, 160, 3), 1, focal)] * 3 + ["waited", "closed"]
         calls.clear()
+
+
+def test_a_frame_of_another_size_is_refused_and_the_video_stays_whole(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    with OverlayVideo(path, 25.0) as overlay:
+        for _ in range(2):
+            overlay.write(np.zeros((48, 64, 3), np.uint8))
+        with pytest.raises(InputError, match=r"out\.mp4 has frames of 64×48 pixels, this one has 48×64; give one size"):
+            overlay.write(np.zeros((64, 48, 3), np.uint8))
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) == 2

@@ -10,6 +10,7 @@ from disc_bundle import OFFSETS, draw_disc
 from disc_detector import SIZE, make_detector
 
 from cmr_runtime import Bundle, BundleError, Camera, CameraError, HandMeshTracker, InputError, Roi, Topology
+from cmr_runtime.arguments import Clock
 from cmr_runtime.search import Search
 from cmr_runtime.smoothing import Smoothing
 
@@ -258,6 +259,19 @@ def test_timestamps_must_increase(bundle: Bundle) -> None:
         tracker.track(image, timestamp=1.1)
         tracker.reset()
         tracker.track(image, timestamp=0.0)
+
+
+@pytest.mark.parametrize("before", [1, 2, 60])
+def test_frames_without_timestamps_before_those_with_them_do_not_bend_the_time_between(before: int) -> None:
+    clock = Clock()
+    ahead = [clock(None) for _ in range(before)]
+    given = [0.04 * k for k in range(100)]
+    seconds = [clock(timestamp) for timestamp in given]
+    assert seconds[0] > ahead[-1]
+    np.testing.assert_allclose(np.diff(seconds), 0.04)
+    assert clock(None) > seconds[-1]
+    clock.reset()
+    assert [clock(timestamp) for timestamp in (5.0, 5.5)] == [5.0, 5.5]
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ def disc_frame(number: int) -> np.ndarray:
     return draw_disc(160, 120, 70 + 2 * number, 60, 24)
 
 
-def make_clip(path: Path) -> Path:
+def make_clip(path: Path, frames: int = 8) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (160, 120))
     assert writer.isOpened()
-    for number in range(8):
+    for number in range(frames):
         writer.write(cv2.cvtColor(disc_frame(number), cv2.COLOR_RGB2BGR))
     writer.release()
     return path

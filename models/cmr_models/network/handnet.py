@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,17 +99,10 @@ class HandNet(nn.Module):
 
 def save_checkpoint(path: Path, net: HandNet, **extra: Any) -> None:
     """Write weights, configuration and topology; ``extra`` holds plain values or tensors (provenance, optimiser)."""
-    hand = net.hand
     content = {
         "format": FORMAT,
         "config": asdict(net.config),
-        "topology": {
-            "template": torch.as_tensor(hand.template),
-            "faces": torch.as_tensor(hand.faces),
-            "joint_regressor": torch.as_tensor(hand.joint_regressor),
-            "joint_parents": torch.as_tensor(JOINT_PARENTS),
-            "root_joint": ROOT_JOINT,
-        },
+        "topology": {**_topology(net.hand), "root_joint": ROOT_JOINT},
         "state_dict": {k: v.detach().cpu() for k, v in net.state_dict().items()},
         **extra,
     }
@@ -127,7 +122,7 @@ def load_checkpoint(path: Path) -> tuple[HandNet, dict[str, Any]]:
     Raises
     ------
     ValueError
-        If the file is no such checkpoint or its weights do not fit.
+        If the file is no such checkpoint, is damaged, or its weights do not fit; the message says what is wrong.
     """
     content = read_content(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -135,17 +130,53 @@ def load_checkpoint(path: Path) -> tuple[HandNet, dict[str, Any]]:
         raise ValueError(f"{path}: format {found!r}, need {FORMAT!r}; train one with `python -m cmr_models.train`")
     if lacking := sorted({"config", "topology", "state_dict"} - content.keys()):
         raise ValueError(f"{path}: lacks {lacking}; the checkpoint is incomplete")
-    if unknown := sorted(content["config"].keys() - {f.name for f in fields(HandNetConfig)}):
+    for name in ("config", "topology", "state_dict"):
+        if not isinstance(content[name], dict):
+            raise ValueError(f"{path}: {name} is a {type(content[name]).__name__}, need a dict; the file is damaged")
+    _check_about(path, content.get("about", "{}"))
+    if unknown := sorted(content["config"].keys() - {f.name for f in fields(HandNetConfig)}, key=str):
         raise ValueError(f"{path}: unknown settings {unknown}; the checkpoint belongs to another version")
     config = {k: tuple(v) if isinstance(v, list) else v for k, v in content["config"].items()}
-    net = HandNet(HandNetConfig(**config), load_hand())
-    wanted, given = net.state_dict(), content["state_dict"]
-    missing, unexpected = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-    misshapen = sorted(k for k in wanted.keys() & given.keys() if wanted[k].shape != given[k].shape)
-    if missing or unexpected or misshapen:
-        raise ValueError(
-            f"{path}: missing {missing}, unexpected {unexpected}, misshapen {misshapen}; "
-            "the weights belong to another network"
-        )
-    net.load_state_dict(given)
+    try:
+        net = HandNet(HandNetConfig(**config), load_hand())
+        if type(size := net.config.size) is not int or size < 32 or size % 32:
+            raise ValueError(f"size is {size!r}, need a multiple of 32")
+        to_input(torch.zeros(1, 1, 1, 3), net.config)
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{path}: no network can be made of config ({error}); the file is damaged") from error
+    if faults := _differences(net.state_dict(), content["state_dict"]):
+        raise ValueError(f"{path}: {faults}; the weights belong to another network")
+    topology = dict(content["topology"])
+    if type(root := topology.pop("root_joint", None)) is not int:
+        raise ValueError(f"{path}: topology has root_joint {root!r}, need a whole number; the file is damaged")
+    if faults := _differences(_topology(net.hand), topology):
+        raise ValueError(f"{path}: topology: {faults}; the mesh is another than this version's")
+    net.load_state_dict(content["state_dict"])
     return net.eval(), content
+
+
+def _topology(hand: HandTopology) -> dict[str, Tensor]:
+    """Mesh and joints that a checkpoint states beside its weights."""
+    names = ("template", "faces", "joint_regressor")
+    return {name: torch.as_tensor(getattr(hand, name)) for name in names} | {
+        "joint_parents": torch.as_tensor(JOINT_PARENTS)
+    }
+
+
+def _differences(wanted: Mapping[str, Tensor], given: Mapping[Any, Any]) -> str:
+    """Say which tensors are missing, unexpected, or no tensor of the wanted shape; "" if none."""
+    missing, unexpected = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys(), key=str)
+    shapes = {name: getattr(given[name], "shape", None) for name in wanted.keys() & given.keys()}
+    misshapen = sorted(name for name, shape in shapes.items() if wanted[name].shape != shape)
+    found = missing or unexpected or misshapen
+    return f"missing {missing}, unexpected {unexpected}, misshapen {misshapen}" if found else ""
+
+
+def _check_about(path: Path, about: Any) -> None:
+    """Refuse what is no JSON object, or names its sources otherwise than {name: text}."""
+    try:
+        stated = json.loads(about)
+    except (TypeError, ValueError):
+        stated = about
+    if not isinstance(about, str) or not isinstance(stated, dict) or not isinstance(stated.get("sources", {}), dict):
+        raise ValueError(f"{path}: about is {str(about)[:60]!r}, need the JSON of an object; the file is damaged")

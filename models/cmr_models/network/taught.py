@@ -81,8 +81,15 @@ class TaughtObjective(HandNetObjective):
         }
 
     def save(self, path: Path, net: HandNet, about: str) -> None:
-        """Write the checkpoint; what is known of the teacher comes first."""
-        super().save(path, net, json.dumps({**self._about, "second": json.loads(about)}))
+        """Write the checkpoint; what the teacher says of itself goes under ``teacher``.
+
+        Its terms hold where ``about`` states none, and its sources are sources still.
+        """
+        stated, terms = json.loads(about), ("licence", "licence_text")
+        kept = {} if any(name in stated for name in terms) else {k: v for k, v in self._about.items() if k in terms}
+        if sources := self._about.get("sources", {}) | stated.get("sources", {}):
+            kept["sources"] = sources
+        super().save(path, net, json.dumps({**stated, **kept, "teacher": self._about}))
 
 
 def start_from(teacher: HandNet, student: HandNet) -> None:

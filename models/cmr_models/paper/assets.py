@@ -16,6 +16,8 @@ import numpy as np
 from numpy._core.multiarray import _reconstruct
 from numpy._core.numeric import _frombuffer
 
+from ..checkpoints import MAX_BYTES, read_array
+
 __all__ = ["BODY_PARENTS", "Assets", "read_assets", "read_transform"]
 
 #: The 17 joints of Human3.6M: pelvis, right leg, left leg, torso, neck, nose, head, left arm, right arm.
@@ -23,8 +25,6 @@ BODY_PARENTS = np.array([0, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15],
 #: Rows of ``j_reg.npy`` (wrist; index, middle, little, ring finger, thumb, three each; their five tips) in the order of
 #: the heat maps (wrist; thumb, index, middle, ring, little finger, each from the palm to the tip).
 FROM_MANO = (0, 13, 14, 15, 20, 1, 2, 3, 16, 4, 5, 6, 17, 10, 11, 12, 19, 7, 8, 9, 18)
-#: Most bytes of a file; the body's takes 1.3 MB.
-MAX_BYTES = 64 << 20
 
 
 class SparseColumns:
@@ -41,26 +41,48 @@ class SparseColumns:
         Raises
         ------
         ValueError
-            If the state is inconsistent or a row has more entries.
+            If the state is inconsistent, a row has more entries, or there are more rows than entries.
         """
         height, width = (int(n) for n in self._shape)
-        starts = np.asarray(self.indptr, np.int64)
-        row, value = np.asarray(self.indices, np.int64), np.asarray(self.data, np.float32)
-        column = np.repeat(np.arange(width), np.diff(starts))
-        if not len(row) == len(value) == len(column) or (len(row) and not 0 <= row.min() <= row.max() < height):
+        counts = np.diff(_numbers(self.indptr, np.int64))
+        row, value = _numbers(self.indices, np.int64), _numbers(self.data, np.float32)
+        # The shape is what the file says of itself: arrays of its size are made only once its content bears it out.
+        if (
+            (width,) != counts.shape
+            or counts.min(initial=0) < 0
+            or not row.shape == value.shape == (counts.sum(),)
+            or not 0 <= row.min(initial=0) <= row.max(initial=0) < height <= len(row)
+        ):
             raise ValueError(f"a sparse matrix of shape {self._shape} is inconsistent")
+        column = np.repeat(np.arange(width), counts)
         order = np.argsort(row, kind="stable")
         row, column, value = row[order], column[order], value[order]
         place = np.arange(len(row)) - np.searchsorted(row, row)
-        if len(row) and place.max() >= entries:
+        if place.max() >= entries:
             raise ValueError(f"a row of a sparse matrix has {place.max() + 1} entries; the limit is {entries}")
         index, weight = np.zeros((height, entries), np.int32), np.zeros((height, entries), np.float32)
         index[row, place], weight[row, place] = column, value
         return index, weight
 
 
+def _numbers(value: object, dtype: type[np.generic]) -> np.ndarray:
+    """Take an array of numbers, not nested lists nor a view of repeated memory: both grow without bound when copied."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or value.nbytes > MAX_BYTES:
+        kind = type(value).__name__
+        raise ValueError(f"holds a {kind} where an array of numbers belongs, of {MAX_BYTES} bytes at most")
+    return value.astype(dtype)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Make bytes in the way of Python 3 where it writes the pickles of Python 2, which know none."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise pickle.UnpicklingError(f"encodes {type(text).__name__} as {encoding!r}; need text as 'latin1'")
+    return text.encode("latin1")
+
+
 #: All that a file may name: arrays, and SciPy's matrix under the module names of its old and new versions.
 _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
+    ("_codecs", "encode"): _encode,
     ("numpy", "dtype"): np.dtype,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
@@ -129,9 +151,9 @@ def read_assets(directory: Path, joints: int) -> Assets:
     try:
         down = [matrix.rows(1)[0][:, 0] for matrix in content["down_transform"]]
         up = [matrix.rows(3) for matrix in content["up_transform"]]
-        vertices = tuple(np.asarray(v, np.float32).reshape(-1, 3) for v in content["vertices"])
-        faces = tuple(np.asarray(f).astype(np.int32).reshape(-1, 3) for f in content["face"])
-    except (AttributeError, TypeError, ValueError) as error:
+        vertices = tuple(_numbers(v, np.float32).reshape(-1, 3) for v in content["vertices"])
+        faces = tuple(_numbers(f, np.int32).reshape(-1, 3) for f in content["face"])
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}; copy the file from the reference implementation") from error
     if not len(vertices) == len(faces) == len(up) + 1 == len(down) + 1:
         found = len(vertices), len(faces), len(down), len(up)
@@ -148,19 +170,16 @@ def read_assets(directory: Path, joints: int) -> Assets:
 
 def _hand_regressor(directory: Path) -> np.ndarray | None:
     path = directory / "j_reg.npy"
-    return _read_array(path)[list(FROM_MANO)] if path.is_file() else None
+    return _read_regressor(path, len(FROM_MANO))[list(FROM_MANO)] if path.is_file() else None
 
 
 def _body_regressor(directory: Path) -> np.ndarray | None:
     found = sorted(directory.glob("J_regressor_h36m*.npy"))
-    return _read_array(found[0])[: len(BODY_PARENTS)] if found else None
+    return _read_regressor(found[0], len(BODY_PARENTS))[: len(BODY_PARENTS)] if found else None
 
 
-def _read_array(path: Path) -> np.ndarray:
-    try:
-        array = np.asarray(np.load(path, allow_pickle=False), np.float32)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: cannot be read as an array ({error})") from error
-    if array.ndim != 2 or len(array) < len(BODY_PARENTS):
-        raise ValueError(f"{path}: shape {array.shape}; need one row for each joint")
+def _read_regressor(path: Path, joints: int) -> np.ndarray:
+    array = read_array(path).astype(np.float32)
+    if array.ndim != 2 or len(array) < joints:
+        raise ValueError(f"{path}: shape {array.shape}; need {joints} rows, one for each joint")
     return array

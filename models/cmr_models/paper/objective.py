@@ -50,7 +50,9 @@ class PaperRecipe(Recipe):
 class PaperObjective(Objective):
     """Of the paper's networks, on this project's hand; each term where a network has the output for it.
 
-    Photos teach the 2D outputs; pictures without a hand and left hands teach such a network nothing.
+    Photos teach the 2D outputs; pictures without a hand and left hands teach such a network nothing. Keypoints are
+    fractions of the image from edge to edge, as the bundle has them (`cmr_runtime.view`): pixel k, counted from the
+    centre of the first, is (k + 0.5) / S.
 
     Parameters
     ----------
@@ -98,7 +100,8 @@ class PaperObjective(Objective):
             if maps.silhouette is not None:
                 terms[f"sil{number}"] = recipe.silhouette * silhouette_loss(maps.silhouette, coverage, outlined)
         if out.keypoints is not None:
-            terms["points"] = recipe.keypoints * keypoint_loss(out.keypoints, batch["keypoints"] / size, trust)
+            target = (batch["keypoints"] + 0.5) / size
+            terms["points"] = recipe.keypoints * keypoint_loss(out.keypoints, target, trust)
         meshed = batch["meshed"]
         if len(meshed):
             predicted = [v[meshed] for v in out.levels]
@@ -131,7 +134,7 @@ class PaperObjective(Objective):
                     maps = out.refined.heatmaps[0].sigmoid().cpu().numpy()
                     pixels.append(mean_distance(decode(maps, self.input.size)[0], sample.keypoints))
                 elif out.keypoints is not None:
-                    found = self.input.size * out.keypoints[0].cpu().numpy()
+                    found = self.input.size * out.keypoints[0].cpu().numpy() - 0.5
                     pixels.append(mean_distance(found, sample.keypoints))
             if millimetres:
                 figures[f"{name}_vertex_mm"] = round(float(np.mean(millimetres)), 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import combinations, count, takewhile
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ __all__ = ["load_paper_checkpoint", "read_state_dict", "recognise"]
 
 #: Keys that a report names of each kind before it only counts.
 SHOWN = 5
+#: What a network's name does not fix.
+SIZES = ("size", "joints", "channels", "spiral_lengths", "dilations", "separable")
 #: Name of a map decoder's last layer.
 CUE_HEAD = re.compile(r"[a-z_]+_head2?\.conv\.weight")
 
@@ -61,6 +64,9 @@ def recognise(state: Mapping[str, Tensor]) -> PaperConfig:
     ValueError
         If the tensors belong to none of the paper's networks.
     """
+    single = [key for key, value in state.items() if not value.ndim and not key.endswith("num_batches_tracked")]
+    if single:
+        raise ValueError(f"the tensors belong to no network of the paper: single numbers for {_shorten(single)}")
     try:
         if "decoder3d.upsample" in state:
             return _recognise_mobrecon(state)
@@ -84,7 +90,8 @@ def load_paper_checkpoint(
     mesh : MeshHierarchy or Path
         The mesh that it was trained on, or the folder with the reference's mesh files.
     arch : str or PaperConfig, optional
-        The network, by name (`config.names`) or in full, if it is not to be recognised.
+        The network, by name (`config.names`) or in full, if it is not to be recognised. Beside a name joints, size,
+        channels and spirals are told from the weights.
 
     Returns
     -------
@@ -98,13 +105,21 @@ def load_paper_checkpoint(
     """
     state = read_state_dict(path)
     try:
-        config = recognise(state) if arch is None else paper_config(arch) if isinstance(arch, str) else arch
+        config = arch if isinstance(arch, PaperConfig) else _named(arch, recognise(state))
         hierarchy = mesh if isinstance(mesh, MeshHierarchy) else MeshHierarchy.from_assets(mesh, config.joints)
         net = build(config, hierarchy)
         _load(net, state)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return net.eval()
+
+
+def _named(name: str | None, told: PaperConfig) -> PaperConfig:
+    """Give what the weights tell another architecture and backbone; its sizes stay."""
+    named = told if name is None else paper_config(name)
+    if (named.architecture, named.backbone) == (told.architecture, told.backbone):
+        return told
+    return replace(named, **{field: getattr(told, field) for field in SIZES})
 
 
 def _load(net: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 from .view import Box
 
-__all__ = ["find_images", "group_of", "key_of", "load_boxes", "load_groups"]
+__all__ = ["find_images", "group_of", "groups_of", "key_of", "load_boxes", "load_groups"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
@@ -46,6 +47,16 @@ def load_boxes(index: Path) -> dict[str, list[Box]]:
         }
 
 
-def group_of(path: Path, folder: Path, groups: dict[str, str]) -> str:
-    """Group of a photo: as the CSV says, else the name of its folder below ``folder``."""
-    return groups.get(key_of(path), path.parent.relative_to(folder).as_posix())
+def group_of(name: str, groups: dict[str, str]) -> str:
+    """Group of a photo, named by its path below the folder of photos: as the CSV says, else the folder it lies in."""
+    return groups.get(key_of(name), Path(name).parent.as_posix())
+
+
+def groups_of(labelled: dict[str, Any], groups: dict[str, str]) -> dict[str, str]:
+    """Group of each photo of a file of labels, by its path: as the CSV says, else as the file does.
+
+    Files of before state the groups of labelled photos only; of a photo whose group nobody states nothing is returned.
+    """
+    stated = {label["image"]: label["group"] for label in labelled["labels"]} | labelled.get("groups", {})
+    listed = {name: groups[key_of(name)] for name in labelled["detections"] if key_of(name) in groups}
+    return stated | listed
