@@ -10,7 +10,6 @@ import importlib.metadata
 import json
 import platform
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -34,7 +33,7 @@ def main(argv: list[str]) -> None:
     """
     image, about, out = argv
     rgb = read_image(image)
-    camera = Camera(**json.loads(Path(about).read_text("utf-8"))["camera"])
+    camera = Camera.from_json(about)
     arrays = {"image": rgb, **_stages(rgb), **_hands(rgb, camera)}
     np.savez(out, **arrays)
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}

@@ -46,8 +46,7 @@ def main(argv: list[str]) -> None:
 
     marks.append(time.monotonic())
     rgb = read_image(image)
-    with open(about, encoding="utf-8") as file:
-        camera = Camera(**json.load(file)["camera"])
+    camera = Camera.from_json(about)
     marks.append(time.monotonic())
     with HandMeshTracker(mode="video") as tracker:
         marks.append(time.monotonic())

@@ -114,7 +114,7 @@ def frame_times(bundle: Bundle, threads: int, frames: int) -> dict[str, float]:
         The bundle finds no hand in the sample, or loses it.
     """
     rgb = read_image(SAMPLE)
-    camera = Camera(**json.loads(SAMPLE.with_suffix(".json").read_text("utf-8"))["camera"])
+    camera = Camera.from_json(SAMPLE.with_suffix(".json"))
     rows = []
     with HandMeshTracker(bundle, mode="video", threads=threads) as tracker:
         for _ in range(WARM_UP + frames):

@@ -25,7 +25,6 @@ __all__ = [
     "check_choice",
     "check_flag",
     "check_image",
-    "check_length",
     "check_probability",
     "check_scale",
     "check_smoothing",
@@ -74,15 +73,6 @@ def check_scale(hand_scale: Any) -> tuple[float, float]:
             "network's, for instance (1.0, 0.08)"
         )
     return mean, spread
-
-
-def check_length(hand_length: Any) -> float | None:
-    """Return the hand's length; its limits are the registration's."""
-    if hand_length is None:
-        return None
-    if isinstance(hand_length, bool) or not isinstance(hand_length, Real):
-        raise InputError(f"hand_length is {hand_length!r}; give metres, for instance 0.18, or None")
-    return float(hand_length)
 
 
 def check_flag(name: str, value: Any) -> bool:

@@ -17,13 +17,13 @@ import numpy.typing as npt
 
 from .errors import InputError
 from .image_io import IMAGE_SUFFIXES
+from .smoothing import DEFAULT_RATE
 
 __all__ = ["Frame", "Source", "Video", "expand", "is_still", "quiet"]
 
 #: An image or video file, or the number of a webcam.
 Source = Path | int
 
-_USUAL_RATE = 30.0
 #: What a whole file may lack of the frames that it tells of: a share of them, or seconds where these are more. Decoders
 #: may keep a few back; and where a container tells no number, one is made of its length, which sound may prolong.
 _LACKING, _LACKING_SECONDS = 0.01, 0.5
@@ -112,7 +112,7 @@ class Video:
             self.close()
             raise InputError(f"{self._name} cannot be opened; is it there, readable, and not in use?")
         rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self.rate = rate if 1.0 <= rate <= 1000.0 else _USUAL_RATE
+        self.rate = rate if 1.0 <= rate <= 1000.0 else DEFAULT_RATE
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.count = int(count) if not self._live and 0 < count < 1e9 else None
         self.lack: str | None = None

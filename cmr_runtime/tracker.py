@@ -23,7 +23,6 @@ from .arguments import (
     check_choice,
     check_flag,
     check_image,
-    check_length,
     check_probability,
     check_scale,
     check_smoothing,
@@ -38,7 +37,7 @@ from .following import Follower
 from .live import Worker
 from .pipeline import Pipeline
 from .precision import open_bundle
-from .registration.checks import check_prior
+from .registration.checks import check_length, check_prior
 from .registration.scale import LENGTH_SPREAD
 from .results import Hand
 from .rig import Rig

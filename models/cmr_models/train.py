@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, Subset
 
 from .batches import Batches, Renderings
 from .by_name import DEFAULT, make_objective, network_names
-from .checkpoints import read_content, save_content
+from .checkpoints import read_arrays, read_content, save_content
 from .network.handnet import load_checkpoint
 from .network.objective import HandNetObjective, HandNetRecipe
 from .network.taught import TaughtObjective
@@ -167,7 +167,7 @@ def main() -> None:
     net, recipe, mix, size = objective.net, objective.recipe, objective.mix, objective.input.size
     if args.trunk:
         with usable(parser, f"--trunk {args.trunk}"):
-            net.start_from(dict(np.load(args.trunk)))
+            net.start_from(read_arrays(args.trunk))
     net.to(args.device, memory_format=torch.channels_last)
     groups = objective.groups()
     optimiser = torch.optim.AdamW(groups, lr=recipe.rate, weight_decay=recipe.decay)
