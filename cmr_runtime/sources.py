@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .edit_list import shown_seconds
 from .errors import InputError
 from .image_io import IMAGE_SUFFIXES
 from .smoothing import DEFAULT_RATE
@@ -94,7 +95,7 @@ class Video:
     rate : float
         Frames per second; 30 where the source does not tell.
     count : int or None
-        Number of frames, as the file tells it; None for a webcam, or where the file does not tell.
+        Number of frames shown, as the file tells it; None for a webcam, or where the file does not tell.
     lack : str or None
         Why the frames may not be all, known once the last one is read; None as long as nothing tells so.
 
@@ -115,6 +116,9 @@ class Video:
         self.rate = rate if 1.0 <= rate <= 1000.0 else DEFAULT_RATE
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.count = int(count) if not self._live and 0 < count < 1e9 else None
+        shown = None if isinstance(source, int) else shown_seconds(Path(source))
+        if self.count is not None and shown is not None:
+            self.count = min(self.count, math.ceil(shown * self.rate))
         self.lack: str | None = None
 
     def __iter__(self) -> Iterator[Frame]:
@@ -146,10 +150,7 @@ class Video:
         reached = max(number, seconds * self.rate + 1.0)
         if reached >= self.count - max(_LACKING * self.count, _LACKING_SECONDS * self.rate):
             return None
-        return (
-            f"{self._name} gave {number} of the {self.count} frames that it tells of; is it whole, "
-            "or was it trimmed without being encoded anew?"
-        )
+        return f"{self._name} gave {number} of the {self.count} frames that it tells of; is it whole?"
 
     def close(self) -> None:
         """Let go of the file or webcam; a second time does nothing."""

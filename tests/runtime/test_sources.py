@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from cmr_runtime.edit_list import shown_seconds
 from cmr_runtime.sources import Video
 
 
@@ -126,6 +127,62 @@ def test_a_file_that_is_cut_short_lacks_frames(tmp_path: Path, name: str) -> Non
         number = len(list(video))
         assert 10 < number < 40
         assert f"cut{path.suffix} gave {number} of the 60 frames that it tells of; is it whole" in video.lack
+
+
+def _trim(path: Path, start: float, edits: tuple[float, ...], version: int = 0) -> None:
+    """Have an MP4 of `_film` show only some seconds from a start on, in so many edits, without encoding it anew."""
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"elst") - 4
+    ticks = [struct.unpack_from(">I", data, data.rindex(box) + 16)[0] for box in (b"mvhd", b"mdhd")]
+    entry = ">QqI" if version else ">IiI"
+    pack = b"".join(struct.pack(entry, round(e * ticks[0]), round(start * ticks[1]), 1 << 16) for e in edits)
+    box = struct.pack(">4sB3xI", b"elst", version, len(edits)) + pack
+    grown = 4 + len(box) - struct.unpack_from(">I", data, at)[0]
+    for outer in (b"edts", b"trak", b"moov"):
+        place = data.rindex(outer) - 4
+        struct.pack_into(">I", data, place, struct.unpack_from(">I", data, place)[0] + grown)
+    data[at : at + 4 + len(box) - grown] = struct.pack(">I", 4 + len(box)) + box
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_a_file_that_was_trimmed_without_being_encoded_anew_is_whole(tmp_path: Path, version: int) -> None:
+    path = _film(tmp_path / "film.mp4", "mp4v")
+    _trim(path, 0.8, (1.0,), version)
+    with Video(path) as video:
+        assert video.count == len(list(video)) == 25
+        assert video.lack is None
+
+
+def test_length_that_an_edit_list_shows(tmp_path: Path) -> None:
+    path = _film(tmp_path / "film.mp4", "mp4v")
+    assert shown_seconds(path) == 60 / 25
+    _trim(path, 0.8, (1.0, 0.5), 1)
+    assert shown_seconds(path) == 1.5
+    data = path.read_bytes()
+    for sound in (b"soun", b"meta"):  # a track of another kind
+        path.write_bytes(data.replace(b"vide", sound))
+        assert shown_seconds(path) is None
+    path.write_bytes(data.replace(b"edts", b"free"))
+    assert shown_seconds(path) is None
+    _trim(_film(path, "mp4v"), -1, (1.0,))  # -1 of the media's ticks would be a delay; this is a second too early
+    assert shown_seconds(path) == 1.0
+
+
+def test_no_file_stops_the_reader_of_edit_lists(tmp_path: Path) -> None:
+    path = _film(tmp_path / "film.mp4", "mp4v", frames=2)
+    data, random = path.read_bytes(), np.random.default_rng(0)
+    for end in range(0, len(data), 31):
+        path.write_bytes(data[:end])
+        shown_seconds(path)
+    for _ in range(300):
+        odd = bytearray(data)
+        for at in random.integers(data.index(b"moov") - 4, len(data), 6):
+            odd[at] = random.choice([0, 1, 255, random.integers(256)])
+        path.write_bytes(odd)
+        shown_seconds(path)
+    assert shown_seconds(_film(tmp_path / "film.avi", "mp4v")) is None
+    assert shown_seconds(tmp_path / "none.mp4") is None
 
 
 @pytest.mark.parametrize(
