@@ -7,7 +7,7 @@ A batch depends on the seed and its number only, so that a resumed run sees what
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +44,11 @@ class Mix:
     shift: float = 0.1  # largest shift, in crop sides
     softened: float = 0.6  # share of renderings blurred before they are laid over a background: they are too sharp
     soft: tuple[float, float] = (0.3, 1.2)  # standard deviation of that blur, pixels
+
+    def times(self, factor: int) -> Mix:
+        """Return the same mixture in batches so many times as large."""
+        counts = {name: factor * getattr(self, name) for name in ("rendered", "photos", "empty")}
+        return replace(self, **counts)
 
 
 @dataclass

@@ -75,6 +75,7 @@ def arguments_of(args: argparse.Namespace, objective: Objective) -> dict[str, An
     """All that a run must not change on its way, by option or setting."""
     config = asdict(objective.input)
     own = {"network": args.network, "teacher": args.teacher and str(args.teacher), "blocks": config.pop("mesh_blocks")}
+    own["times"] = args.times
     return own | config | asdict(objective.recipe)
 
 
@@ -130,7 +131,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this time; start again to go on")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--times", type=int, default=1, metavar="N", help="batches N times as large")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that make batches")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the training itself")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
 
@@ -142,8 +145,9 @@ def main() -> None:
         parser.error(f"--start {args.start} gives all weights of {DEFAULT}; leave out --trunk, --teacher and --network")
     if args.blocks and not args.teacher:
         parser.error("--blocks are of the mesh stage that --teacher teaches; give one")
-    if args.steps < 1:
-        parser.error(f"--steps {args.steps}: need at least 1")
+    for name in ("steps", "times", "workers"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} {getattr(args, name)}: need at least 1")
     terms_of_use: dict[str, Any] = {}
     if args.about:
         with usable(parser, f"--about {args.about}"):
@@ -164,7 +168,7 @@ def main() -> None:
             objective = make_objective(args.network, args.size, **recipe)
     except ValueError as error:
         parser.error(str(error))
-    net, recipe, mix, size = objective.net, objective.recipe, objective.mix, objective.input.size
+    net, recipe, mix, size = objective.net, objective.recipe, objective.mix.times(args.times), objective.input.size
     if args.trunk:
         with usable(parser, f"--trunk {args.trunk}"):
             net.start_from(read_arrays(args.trunk))
@@ -196,7 +200,8 @@ def main() -> None:
         print(f"goes on at step {first}", flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
 
-    loader = DataLoader(Subset(batches, range(first, recipe.steps)), batch_size=None, num_workers=1, prefetch_factor=4)
+    steps = Subset(batches, range(first, recipe.steps))
+    loader = DataLoader(steps, batch_size=None, num_workers=args.workers, prefetch_factor=4)
 
     def save(step: int) -> None:
         state = {"net": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
@@ -211,15 +216,15 @@ def main() -> None:
         for group in optimiser.param_groups:
             group["lr"] = rate_at(step, recipe) * group["scale"]
         terms = objective.losses(net, batch)
-        loss = torch.stack(list(terms.values())).sum()
+        values = torch.stack(list(terms.values()))
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        values.sum().backward()
         torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], recipe.clip)
         optimiser.step()
         update_average(average, net, min(recipe.average, (step + 1) / (step + 10)))
 
-        for name, term in terms.items():
-            sums.setdefault(name, []).append(float(term.detach()))
+        for name, value in zip(terms, values.tolist(), strict=True):
+            sums.setdefault(name, []).append(value)
         if (step + 1) % 50 == 0:
             now = time.monotonic()
             means = " ".join(f"{name} {np.mean(values):.3f}" for name, values in sums.items())

@@ -9,6 +9,7 @@ import torch
 from small_net import CONFIG, SIZE, lively_net
 
 from cmr_models.batches import Batches, Mix, Renderings
+from cmr_models.by_name import make_objective
 from cmr_models.hand import ROOT_JOINT, load_hand
 from cmr_models.losses import gaussian_maps, heatmap_loss
 from cmr_models.network import to_input
@@ -48,6 +49,17 @@ def test_groups_hold_every_parameter_once_and_leave_the_frozen_out(freeze):
 
 
 # Losses of a batch
+
+
+@pytest.mark.parametrize("name", ["handnet", "mobrecon", "cmr_pg_resnet18", "ytbhand_resnet18"])
+def test_losses_stay_on_the_device_of_the_batch(name, data, monkeypatch):
+    objective = make_objective(name, 64)
+    batch = Batches(Renderings(data[0]), data[1], 64, objective.mix, 0, 1)[0]
+    monkeypatch.setattr(torch.Tensor, "__bool__", lambda tensor: True)  # the meta device has no values
+    objective.groups()
+    terms = objective.losses(objective.net.to("meta"), {key: value.to("meta") for key, value in batch.items()})
+    assert {term.device.type for term in terms.values()} == {"meta"}
+    torch.stack(list(terms.values())).sum().backward()
 
 
 def losses(out: HandNetOutput, batch: dict, net, recipe: HandNetRecipe | None = None, mirrored: float = 0.2) -> dict:

@@ -107,6 +107,23 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(data, whole, tmp_path, mon
     assert [json.loads(line)["step"] for line in (out / "figures.jsonl").read_text().splitlines()] == [1, 3]
 
 
+def test_the_number_of_workers_changes_nothing(data, whole, tmp_path, monkeypatch):
+    run(monkeypatch, data, tmp_path / "run", "--workers", "2")
+    ours, theirs = (torch.load(folder / "state.pt", weights_only=True)["net"] for folder in (whole, tmp_path / "run"))
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def test_batches_can_be_larger(data, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    run(monkeypatch, data, out, "--times", "2", "--minutes", "0")
+    mix = json.loads(load_checkpoint(out / "model.pt")[1]["about"])["mix"]
+    assert (mix["rendered"], mix["photos"], mix["empty"]) == (4, 2, 2)
+    assert mix["zoomed"] == Mix.zoomed
+    with pytest.raises(SystemExit):
+        run(monkeypatch, data, out)
+    assert "--times 2, not 1: give the same" in capsys.readouterr().err
+
+
 def test_the_script_writes_the_averaged_network_with_its_provenance(whole):
     net, content = load_checkpoint(whole / "model.pt")
     state = torch.load(whole / "state.pt", weights_only=True)
@@ -208,6 +225,8 @@ def test_checkpoints_of_all_networks_are_recognised(name, tmp_path):
         (("--network", "mobrecon_sd"), "mobrecon_ds"),
         (("--steps", "0"), "--steps 0: need at least 1"),
         (("--steps", "-3"), "--steps -3: need at least 1"),
+        (("--times", "0"), "--times 0: need at least 1"),
+        (("--workers", "0"), "--workers 0: need at least 1"),
         *(
             (("--" + name, "absent"), f"--{name} absent: cannot be used")
             for name in ("about", "synth", "photos", "trunk")
