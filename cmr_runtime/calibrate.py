@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -213,7 +214,7 @@ def _images(inputs: Sequence[str]) -> Iterator[tuple[str, _Image]]:
             yield str(source), read_image(source)
             continue
         with Video(source) as video:
-            step = 5 if video.count is None else max(1, video.count // _FRAMES)
+            step = 5 if video.count is None else max(1, math.ceil(video.count / _FRAMES))
             for number, frame in enumerate(video):
                 if number >= step * _FRAMES:
                     break

@@ -26,6 +26,13 @@ from .topology import Topology
 __all__ = ["Check", "Report", "drawn_hand", "examine", "main"]
 
 _PACKAGE = "cmr-runtime"
+#: Packages of OpenCV: one of them is enough.
+_OPENCV = (
+    "opencv-python-headless",
+    "opencv-python",
+    "opencv-contrib-python-headless",
+    "opencv-contrib-python",
+)
 #: Packages that only one option needs, and what for.
 _OPTIONAL = {
     "trimesh": "for GLB files: pip install 'cmr-runtime[mesh]'",
@@ -148,7 +155,7 @@ def _attempt(report: Report, name: str, look: Callable[[], Any]) -> Any:
     try:
         value, ok, detail = look()
     except ImportError as error:
-        value, ok, detail = None, False, f"{error}; install it anew: pip install --force-reinstall {_PACKAGE}"
+        value, ok, detail = None, False, f"{error}; install {_PACKAGE} anew, with what it requires"
     except (CmrError, OSError) as error:
         value, ok, detail = None, False, str(error)
     report.checks.append(Check(name, ok, detail))
@@ -174,12 +181,17 @@ def _packages() -> list[Check]:
     for requirement in required:
         if "extra ==" not in requirement:
             name, least = re.split(r"[>=]+", requirement.split(";")[0].strip() + ">=0")[:2]
-            version = _version(name)
+            version = next(filter(None, map(_version, _same_module(name))), None)
             ok = version is not None and _numbers(version) >= _numbers(least)
             checks.append(Check(name, ok, f"{version or 'absent'}; at least {least} is needed"))
     for name, purpose in _OPTIONAL.items():
         checks.append(Check(name, True, _version(name) or f"absent; only needed {purpose}"))
     return checks
+
+
+def _same_module(package: str) -> tuple[str, ...]:
+    """Return the packages that give the same module: an app may have OpenCV with windows or more parts."""
+    return tuple(dict.fromkeys((package, *_OPENCV))) if package in _OPENCV else (package,)
 
 
 def _version(package: str) -> str | None:

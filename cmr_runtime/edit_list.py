@@ -40,12 +40,13 @@ def _of_file(file: BinaryIO, size: int) -> float | None:
         if kind != b"moov":
             continue
         scale, units = 0, None
+        video = False
         for part, part_end in _boxes(file, end):
             if part == b"mvhd":
                 scale = _timescale(file)
-            elif part == b"trak" and units is None:
-                units = _of_track(file, part_end)
-        return units / scale if units and scale else None
+            elif part == b"trak" and not video:
+                video, units = _of_track(file, part_end)
+        return units / scale if video and units and scale else None
     return None
 
 
@@ -75,8 +76,8 @@ def _timescale(file: BinaryIO) -> int:
     return int(scale)
 
 
-def _of_track(file: BinaryIO, end: int) -> int | None:
-    """Length of a track's edits in units of the movie; None if it has none, or is no video."""
+def _of_track(file: BinaryIO, end: int) -> tuple[bool, int | None]:
+    """Whether a track is a video, and the length of its edits in units of the movie; None if it has none."""
     units, video = None, False
     for kind, kind_end in _boxes(file, end):
         if kind == b"edts":
@@ -87,7 +88,7 @@ def _of_track(file: BinaryIO, end: int) -> int | None:
                 if part == b"hdlr":
                     file.seek(8, 1)
                     video = file.read(4) == b"vide"
-    return units if video else None
+    return video, units
 
 
 def _edits(file: BinaryIO) -> int:

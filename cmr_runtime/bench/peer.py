@@ -18,10 +18,7 @@ from pathlib import Path
 from ..precision import cache_folder
 from .worker import PeerError
 
-__all__ = ["AGAIN", "FILES_ONLY", "LOCATION", "REQUIREMENTS", "create", "interpreter", "peer_python"]
-
-#: Where the environment lies.
-LOCATION = cache_folder() / "mediapipe"
+__all__ = ["AGAIN", "FILES_ONLY", "REQUIREMENTS", "create", "interpreter", "own_place", "peer_python"]
 
 #: Installed with what they depend on.
 REQUIREMENTS = (
@@ -44,6 +41,20 @@ _MEND = f"make the peer's environment with `{_MAKE}`, or name an interpreter of 
 AGAIN = f"if its environment is broken, make it anew with `{_MAKE} --again`"
 
 
+def own_place() -> Path:
+    """Where the environment lies, in the user's cache folder.
+
+    Raises
+    ------
+    PeerError
+        The user has no home folder.
+    """
+    try:
+        return cache_folder() / "mediapipe"
+    except RuntimeError as error:
+        raise PeerError(f"no place for the peer environment ({error}); set CMR_CACHE to a folder") from error
+
+
 def peer_python(named: str | None) -> str:
     """Interpreter for the peer: the one that is named, else that of the environment; see `interpreter`."""
     return str(interpreter()) if named is None else named
@@ -55,14 +66,14 @@ def interpreter(location: Path | None = None) -> Path:
     Parameters
     ----------
     location : Path or None
-        Its folder; None is `LOCATION`.
+        Its folder; None is `own_place`.
 
     Raises
     ------
     PeerError
         There is none, or it was left half made, or it holds other versions than this benchmark names.
     """
-    location = LOCATION if location is None else location
+    location = own_place() if location is None else location
     try:
         found = json.loads(_marker(location).read_text("utf-8"))
     except FileNotFoundError:
@@ -86,7 +97,7 @@ def create(python: str = sys.executable, location: Path | None = None) -> Path:
     python : str
         Interpreter to build on: one for which MediaPipe 0.10.14 has a wheel.
     location : Path or None
-        Folder; None is `LOCATION`. An environment there is replaced, anything else is left alone.
+        Folder; None is `own_place`. An environment there is replaced, anything else is left alone.
 
     Returns
     -------
@@ -98,7 +109,7 @@ def create(python: str = sys.executable, location: Path | None = None) -> Path:
     PeerError
         The folder holds something else, or a step fails.
     """
-    location = LOCATION if location is None else location
+    location = own_place() if location is None else location
     if location.exists() and not (location / "pyvenv.cfg").is_file() and any(location.iterdir()):
         raise PeerError(f"{location} holds something that is no environment; move it away, then {_MEND}")
     pip = [str(_python(location)), "-m", "pip", "install", "--disable-pip-version-check"]
@@ -139,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--again", action="store_true", help="replace an environment that is there")
     args = parser.parse_args(argv)
     try:
-        complete = not args.again and _marker(LOCATION).is_file()
+        complete = not args.again and _marker(own_place()).is_file()
         python = interpreter() if complete else create(args.python)
     except PeerError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -8,6 +8,7 @@ import json
 import math
 import types
 import typing
+import unicodedata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,8 @@ from .tables import KINDS
 __all__ = ["read_report"]
 
 _MOST_BYTES = 64 * 2**20
+#: Categories of characters that no text of one line has, and that a terminal may obey.
+_CONTROL = ("Cc", "Cs", "Zl", "Zp")
 _T = TypeVar("_T")
 
 
@@ -97,7 +100,7 @@ def _read(form: Any, value: Any, where: str) -> Any:
     value = _expect(form, value, where)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{where} is {value}, no number")
-    if isinstance(value, str) and not (value.isprintable() and len(value) <= 500):
+    if isinstance(value, str) and (len(value) > 500 or any(unicodedata.category(c) in _CONTROL for c in value)):
         raise ValueError(f"{where} is no short plain text")
     return value
 

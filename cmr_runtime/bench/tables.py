@@ -47,16 +47,22 @@ def table(report: Report) -> str:
 
 def markdown(report: Report) -> str:
     """Return what a README shows: a table, the ratios, and machine, versions and date."""
-    columns = ("hand found", "tracked frame, ms: median", "P95", "P99", "frames/s", "detecting frame, ms: median")
+    columns = (
+        "hand found",
+        "tracked frame, ms: median",
+        "P95",
+        "P99",
+        "detecting frame, ms: median (frames)",
+        "frames/s",
+    )
     lines = [f"| | {' | '.join((*columns, 'cores', 'MiB', 'cold start, ms'))} |", "|---" * (len(columns) + 4) + "|"]
     for entry in report.entries:
         tracked, detecting = entry.frames.get("tracked"), entry.frames.get("detecting")
         cells = [f"{100 * (1 - entry.without_hand / entry.frames['all'].n):.0f} %"]
-        if tracked is None:
-            cells += ["–"] * 4
-        else:
-            cells += [f"{ms:.2f}" for ms in (tracked.p50_ms, tracked.p95_ms, tracked.p99_ms)] + [f"{tracked.fps:.0f}"]
-        cells += ["–" if detecting is None else f"{detecting.p50_ms:.1f}", f"{entry.cpu_share:.2f}", _memory(entry)]
+        times = None if tracked is None else (tracked.p50_ms, tracked.p95_ms, tracked.p99_ms)
+        cells += ["–"] * 3 if times is None else [f"{ms:.2f}" for ms in times]
+        cells += ["–" if detecting is None else f"{detecting.p50_ms:.1f} ({detecting.n})"]
+        cells += [f"{entry.frames['all'].fps:.0f}", f"{entry.cpu_share:.2f}", _memory(entry)]
         lines.append(f"| {_cell(entry.name)} | {' | '.join(cells)} | {entry.cold_start_ms['total']:.0f} |")
     lines.append("")
     for pair in report.compared:

@@ -106,7 +106,7 @@ def test_command_prints_a_table(bundle_path: Path, capsys: pytest.CaptureFixture
 def test_command_names_the_mend_when_the_peer_is_absent(
     bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(peer, "LOCATION", tmp_path)
+    monkeypatch.setattr(peer, "own_place", lambda: tmp_path)
     assert networks.main(["--model", str(bundle_path)]) == 2
     assert "python -m cmr_runtime.bench.peer" in capsys.readouterr().err
 

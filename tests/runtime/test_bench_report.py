@@ -10,6 +10,7 @@ from bench_report import make_report
 
 from cmr_runtime import InputError
 from cmr_runtime.bench.cli import main
+from cmr_runtime.bench.figures import summarise
 from cmr_runtime.bench.plot import draw
 from cmr_runtime.bench.reading import read_report
 from cmr_runtime.bench.report import Ratio, to_json
@@ -25,6 +26,13 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_report_comes_back_from_its_file(path: Path) -> None:
     assert read_report(path) == make_report()
+
+
+def test_names_of_clips_may_have_any_spaces(path: Path) -> None:
+    report = json.loads(path.read_text("utf-8"))
+    report["settings"]["clip"] = "Screen Recording 3.45\u202fPM \U0001f44b\u200d.mov"  # a narrow space, as macOS has it
+    path.write_text(json.dumps(report), "utf-8")
+    assert read_report(path).settings.clip == report["settings"]["clip"]
 
 
 def _set(value: Any, *keys: Any) -> Any:
@@ -105,6 +113,15 @@ def test_the_markdown_table_is_one() -> None:
     assert "tracked frames: **0.50**" in "\n".join(lines)
     assert "100 %" in rows[2]
     assert "Some CPU" in lines[-1]
+
+
+def test_frames_a_second_are_of_all_frames() -> None:
+    report = make_report()
+    entry = report.entries[0]
+    entry.frames["tracked"], entry.frames["detecting"] = summarise([1.0]), summarise([40.0, 60.0])
+    header, _, row, _ = [line.split(" | ") for line in markdown(report).splitlines() if line.startswith("|")]
+    assert row[header.index("frames/s")] == f"{entry.frames['all'].fps:.0f}" == "222"
+    assert row[header.index("detecting frame, ms: median (frames)")] == "50.0 (2)"
 
 
 def test_each_frame_has_its_line() -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from fake_worker import fake_worker
@@ -99,7 +100,15 @@ def test_machine_and_versions_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_named_interpreter_goes_before_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peer, "LOCATION", tmp_path / "none")
+    monkeypatch.setattr(peer, "own_place", lambda: tmp_path / "none")
     assert peer.peer_python("/some/python") == "/some/python"
     with pytest.raises(PeerError, match="--peer-python"):
         peer.peer_python(None)
+
+
+def test_a_user_without_a_home_needs_none_but_for_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer, "cache_folder", Mock(side_effect=RuntimeError("Could not determine home directory.")))
+    assert peer.peer_python("/some/python") == "/some/python"
+    with pytest.raises(PeerError, match=r"home directory.*set CMR_CACHE to a folder"):
+        peer.peer_python(None)
+    assert peer.main([]) == 2

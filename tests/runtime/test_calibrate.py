@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 
 from cmr_runtime import Camera, InputError
-from cmr_runtime.calibrate import calibrate, diverse, find_board, main
+from cmr_runtime.calibrate import _images, calibrate, diverse, find_board, main
 from cmr_runtime.image_io import write_image
 from cmr_runtime.options import CameraOption
+from cmr_runtime.sources import Frame
 
 BOARD = (7, 5)
 CAMERA = Camera(430.0, 445.0, 250.0, 185.0, 480, 360)
@@ -86,6 +88,29 @@ def test_a_known_camera_is_found_from_a_video(tmp_path: Path, images: list[np.nd
     writer.release()
     assert main([str(path), "--board", "7x5", "--out", str(out)]) == 0
     _check(json.loads(out.read_text()))
+
+
+@pytest.mark.parametrize("count", [10, 150, 151, 250, 299, 449, 1000])
+def test_frames_of_a_video_are_spread_over_all_of_it(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    class Film:
+        def __init__(self, source: Path) -> None:
+            self.count = count
+
+        def __enter__(self) -> Iterator[Frame]:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def __iter__(self) -> Iterator[Frame]:
+            return (Frame(np.full((1, 1, 3), k % 256, np.uint8), k / 25) for k in range(count))
+
+    monkeypatch.setattr("cmr_runtime.calibrate.Video", Film)
+    monkeypatch.setattr("cmr_runtime.calibrate.expand", lambda text: [Path(text)])
+    seen = [int(name.split()[1]) for name, _ in _images(["film.mp4"])]
+    assert len(seen) <= 150
+    assert len(set(np.diff(seen))) == 1
+    assert count - seen[-1] <= seen[1] - seen[0]
 
 
 def _corners(distortion: tuple[float, ...], count: int = 12) -> list[np.ndarray]:

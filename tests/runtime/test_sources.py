@@ -165,6 +165,13 @@ def test_length_that_an_edit_list_shows(tmp_path: Path) -> None:
         assert shown_seconds(path) is None
     path.write_bytes(data.replace(b"edts", b"free"))
     assert shown_seconds(path) is None
+    start = data.rindex(b"trak") - 4
+    (size,) = struct.unpack_from(">I", data, start)
+    second = bytearray(data.replace(b"edts", b"free"))  # of two video tracks the first is shown, which has no list here
+    second[start + size : start + size] = data[start : start + size]
+    struct.pack_into(">I", second, data.rindex(b"moov") - 4, len(data) - data.rindex(b"moov") + 4 + size)
+    path.write_bytes(second)
+    assert shown_seconds(path) is None
     _trim(_film(path, "mp4v"), -1, (1.0,))  # -1 of the media's ticks would be a delay; this is a second too early
     assert shown_seconds(path) == 1.0
 
