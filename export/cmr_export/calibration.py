@@ -15,7 +15,7 @@ from cmr_models.synth import Engine, compose
 from cmr_models.synth.background import draw_background
 from cmr_runtime.image_io import IMAGE_SUFFIXES, read_image
 
-__all__ = ["blobs", "calibration_images", "folder_images", "normalise", "rendered_hands"]
+__all__ = ["blobs", "calibration_images", "folder_images", "normalise", "rendered_hands", "unseen_images"]
 
 #: Images of a folder that are used, evenly spread over it, and hands that are rendered where there is no folder.
 COUNT = 64
@@ -77,6 +77,17 @@ def calibration_images(network: StagedNetwork, folder: Path | None) -> tuple[np.
             "rendered; give --calibration FOLDER with crops of what it was trained on"
         )
     return normalise(rendered_hands(network.size, COUNT, seed=100), network), f"{COUNT} rendered hands"
+
+
+def unseen_images(network: StagedNetwork, count: int) -> tuple[np.ndarray, str]:
+    """Images (N, 3, S, S), normalised, on which an export is compared, and a phrase that says what they are.
+
+    Of hands where the network knows them: on pictures without one, maps are nearly zero and their sigmoids hide errors.
+    They are other hands than those of `calibration_images`.
+    """
+    if len(network.joint_parents) != HAND_JOINTS:
+        return normalise(blobs(network.size), network), "generated images"
+    return normalise(rendered_hands(network.size, count, seed=7), network), f"{count} rendered hands"
 
 
 def normalise(images: np.ndarray, network: StagedNetwork) -> np.ndarray:

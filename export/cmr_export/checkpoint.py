@@ -3,28 +3,44 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cmr_models.checkpoints import read_array, read_content
+from cmr_models.checkpoints import read_about, read_array, read_content
 from cmr_models.network.handnet import FORMAT as HANDNET
 from cmr_models.network.staged import load_staged
+from cmr_models.paper.assets import asset_files, check_regressor
 from cmr_models.paper.config import PaperConfig
 from cmr_models.paper.hierarchy import MeshHierarchy
 from cmr_models.paper.objective import FORMAT as PAPER
-from cmr_models.paper.recognise import load_paper_checkpoint
+from cmr_models.paper.recognise import load_paper_checkpoint, untold
 from cmr_models.paper.staged import staged
 from cmr_models.stages import StagedNetwork
 
-__all__ = ["load"]
+__all__ = ["NO_LICENCE", "NO_LICENCE_TEXT", "load"]
+
+#: Terms of a checkpoint whose maker states none; `cmr_models.train --about` states them.
+NO_LICENCE, NO_LICENCE_TEXT = "not stated", "The maker of this model states no terms. Ask before you use it.\n"
+#: Stands below them in a bundle with the mesh of the reference implementation.
+ASSETS_TEXT = (
+    "\nTemplate, topology and joint regressor come from files given at the export: {}.\n"
+    "Those of the reference implementation derive from MANO (hand) or SMPL (body); their terms, which allow\n"
+    "non-commercial use only, hold for this bundle too.\n"
+)
 
 
 def load(
-    path: Path, assets: Path | None = None, arch: str | None = None, joint_regressor: Path | None = None
+    path: Path,
+    assets: Path | None = None,
+    arch: str | None = None,
+    joint_regressor: Path | None = None,
+    *,
+    size: int | None = None,
+    dilation: int | None = None,
 ) -> StagedNetwork:
     """Read a checkpoint of the default network or of one of the paper's, trained here or by the reference.
 
@@ -36,9 +52,13 @@ def load(
         Folder with the template and the sampling matrices of the reference implementation, for its checkpoints; what
         was trained here states its own mesh.
     arch : str, optional
-        Name of the architecture, where the weights alone do not say or say it wrongly; sizes are told from them.
+        Name of the architecture that weights of the reference implementation are taken for, whatever they look like;
+        joints, channels and spirals are told from them, and what does not fit is refused.
     joint_regressor : Path, optional
         ``.npy`` (J, V) in the order of the heat maps, in place of the one that comes with the assets.
+    size, dilation : int, optional
+        Of a network of the reference implementation: side of the images (pixels) and dilation of the spirals that it
+        was trained with, where the weights do not tell; the reference's if not given, which ``about`` then says.
 
     Raises
     ------
@@ -47,8 +67,9 @@ def load(
     """
     content = read_content(path)
     stated = content.get("format") if isinstance(content, dict) else None
-    if stated in (HANDNET, PAPER) and (assets is not None or arch is not None):
-        raise ValueError(f"{path}: states its own mesh and architecture; leave out --assets and --arch")
+    options = {"--assets": assets, "--arch": arch, "--size": size, "--dilation": dilation}
+    if stated in (HANDNET, PAPER) and (given := [name for name, value in options.items() if value is not None]):
+        raise ValueError(f"{path}: states its own mesh, architecture and sizes; leave out {', '.join(given)}")
     if stated == HANDNET:
         network = load_staged(path)
     elif stated == PAPER:
@@ -56,33 +77,59 @@ def load(
     elif assets is None:
         raise ValueError(
             f"{path}: not a checkpoint of this project's training; if it is of the reference implementation, give "
-            "--assets DIR, the folder with its transform.pkl (or transform_body.pkl) and j_reg.npy"
+            "--assets DIR, the folder with its transform.pkl and j_reg.npy (of a body: transform_body.pkl)"
         )
     else:
-        net = load_paper_checkpoint(path, assets, arch)
-        network = staged(net, MeshHierarchy.from_assets(assets, net.config.joints), about={})
+        net = load_paper_checkpoint(path, assets, arch, size=size, dilation=dilation)
+        about = _foreign(net.config, assets, joint_regressor, options)
+        network = staged(net, MeshHierarchy.from_assets(assets, net.config.joints), about)
     if joint_regressor is None:
         return network
-    return replace(network, joint_regressor=_read_regressor(joint_regressor, network))
+    regressor = _read_regressor(joint_regressor, network)
+    sources = {**network.about.get("sources", {}), "joint_regressor_sha256": _digest(joint_regressor)}
+    return replace(network, joint_regressor=regressor, about={**network.about, "sources": sources})
+
+
+def _foreign(
+    config: PaperConfig, assets: Path, joint_regressor: Path | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Say of a checkpoint that says nothing of itself what its bundle is made of, and what was assumed."""
+    mesh, regressor = asset_files(assets, config.joints)
+    files = [mesh, joint_regressor or regressor]
+    sources = {"transform_sha256": _digest(mesh)}
+    if regressor is not None and joint_regressor is None:
+        sources["joint_regressor_sha256"] = _digest(regressor)
+    values = {"size": f"input {config.size} px", "dilation": f"dilation {config.dilations[0]}"}
+    assumed = [f"{values[name]} (--{name})" for name in untold(config) if options[f"--{name}"] is None]
+    if assumed:
+        sources["assumed"] = ", ".join(assumed)
+    named = ", ".join(file.name for file in files if file is not None)
+    return {"licence_text": NO_LICENCE_TEXT + ASSETS_TEXT.format(named), "sources": sources}
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _trained_here(path: Path, content: dict[str, Any]) -> StagedNetwork:
     """Take one of the paper's networks that was trained on this project's hand."""
     try:
         config = PaperConfig(**content["config"])
-        about = json.loads(content["about"])
+        stated = content["about"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: what it says of its network is incomplete or wrong ({error})") from error
+    about = read_about(path, stated)
     hierarchy = MeshHierarchy.from_hand()
     return staged(load_paper_checkpoint(path, hierarchy, config), hierarchy, about)
 
 
 def _read_regressor(path: Path, network: StagedNetwork) -> np.ndarray:
+    wanted = (len(network.joint_parents), len(network.template))
     try:
         array = read_array(path).astype(np.float32)
+        if array.shape != wanted:
+            raise ValueError(f"{path}: shape {array.shape}; {network.architecture} needs {wanted}")
+        check_regressor(path, array)
     except ValueError as error:
         raise ValueError(f"--joint-regressor {error}") from error
-    wanted = (len(network.joint_parents), len(network.template))
-    if array.shape != wanted:
-        raise ValueError(f"--joint-regressor {path}: shape {array.shape}; {network.architecture} needs {wanted}")
     return array

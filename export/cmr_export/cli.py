@@ -19,9 +19,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("hand.cmr"), help="bundle to write (default: hand.cmr)")
     parser.add_argument("--name", help="name of the model in the bundle (default: the checkpoint's)")
     parser.add_argument(
-        "--assets", type=Path, metavar="DIR", help="folder with the reference's transform.pkl and j_reg.npy"
+        "--assets",
+        type=Path,
+        metavar="DIR",
+        help="folder with the reference's transform.pkl and j_reg.npy (hand), or transform_body.pkl and, if at hand, "
+        "J_regressor_h36m*.npy (body)",
     )
-    parser.add_argument("--arch", metavar="NAME", help="architecture, if it is not to be told from the weights")
+    parser.add_argument(
+        "--arch", metavar="NAME", help="network that the reference's weights are taken for; refused if they do not fit"
+    )
+    parser.add_argument(
+        "--size", type=int, metavar="PX", help="side of the images it was trained on (default: 224, body 256)"
+    )
+    parser.add_argument("--dilation", type=int, metavar="N", help="of the spirals it was trained with (default: 1)")
     parser.add_argument(
         "--joint-regressor", type=Path, metavar="FILE", help=".npy (J, V), joints in the order of the heat maps"
     )
@@ -51,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             assets=args.assets,
             arch=args.arch,
             joint_regressor=args.joint_regressor,
+            size=args.size,
+            dilation=args.dilation,
             precision=args.precision,
             calibration=args.calibration,
             form=args.format,

@@ -13,10 +13,18 @@ from cmr_models.stages import Stage, StagedNetwork
 
 from .graphs import open_graph
 
-__all__ = ["LIMITS", "Difference", "ParityError", "check", "parity"]
+__all__ = ["LIMITS", "Difference", "ParityError", "check", "limit", "parity", "unit"]
 
-#: Largest difference accepted in any output by precision. Eight bits are reported and judged by the reader.
-LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "int8": None}
+#: Units of the outputs that are no probabilities. Boxes are the detector's.
+UNITS = {"vertices": "m", "keypoints": "of the crop", "boxes": "of the image", "features": "of the largest"}
+#: Largest difference accepted, by unit and precision. Eight bits are reported and judged by the reader.
+LIMITS: dict[str, dict[str, float | None]] = {
+    "m": {"fp32": 1e-5, "fp16": 1e-3, "int8": None},
+    "of the crop": {"fp32": 1e-4, "fp16": 1e-2, "int8": None},
+    "of the image": {"fp32": 1e-4, "fp16": 1e-2, "int8": None},
+    "of the largest": {"fp32": 1e-4, "fp16": 1e-2, "int8": None},
+    "probability": {"fp32": 1e-4, "fp16": 1e-2, "int8": None},
+}
 
 Arrays = dict[str, np.ndarray]
 
@@ -32,8 +40,8 @@ class Difference:
     Attributes
     ----------
     largest, mean : float
-        Absolute difference in the output's own unit (metres, probabilities); features, which have none, are measured
-        against their largest value where that exceeds 1.
+        Absolute difference in the output's own `unit`; values beyond 1, as features have them, are measured against the
+        largest.
     """
 
     largest: float
@@ -44,6 +52,16 @@ class Difference:
         """Compare two arrays of one shape."""
         off = np.abs(expected - found) / max(1.0, float(np.abs(expected).max()))
         return cls(float(off.max()), float(off.mean()))
+
+
+def unit(name: str) -> str:
+    """Name the unit of an output such as ``mesh.vertices``."""
+    return UNITS.get(name.rpartition(".")[2], "probability")
+
+
+def limit(name: str, precision: str) -> float | None:
+    """Largest difference accepted in an output."""
+    return LIMITS[unit(name)][precision]
 
 
 def _torch(stage: Stage, feed: Arrays) -> Arrays:
@@ -90,13 +108,13 @@ def parity(network: StagedNetwork, graphs: Mapping[str, bytes], images: np.ndarr
     }
 
 
-def check(differences: Mapping[str, Difference], limit: float | None) -> None:
-    """Raise `ParityError` if an output is off by more than the limit, or is no number."""
-    failed = {
-        name: f"{d.largest:.1e}"
-        for name, d in differences.items()
-        if not (np.isfinite(d.largest) if limit is None else d.largest <= limit)
-    }
+def check(differences: Mapping[str, Difference], precision: str) -> None:
+    """Raise `ParityError` if an output is off by more than its limit, or is no number."""
+    failed = []
+    for name, difference in differences.items():
+        bound = limit(name, precision)
+        if not (np.isfinite(difference.largest) if bound is None else difference.largest <= bound):
+            allowed = "a finite number" if bound is None else f"{bound:g} at most"
+            failed.append(f"{name} {difference.largest:.1e} {unit(name)}, need {allowed}")
     if failed:
-        bound = "a finite number" if limit is None else f"{limit:g}"
-        raise ParityError(f"PyTorch and ONNX Runtime differ by more than {bound}: {failed}; nothing was written")
+        raise ParityError(f"PyTorch and ONNX Runtime differ: {'; '.join(failed)}; nothing was written")

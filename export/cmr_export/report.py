@@ -19,24 +19,30 @@ from cmr_runtime.precision import open_bundle
 
 from .bundle import Exported
 from .cost import StageCost, measure
+from .detector import PRECISION as DETECTOR_PRECISION
 from .mobile import mobile_findings
-from .parity import LIMITS
+from .parity import Difference, limit, unit
 
 __all__ = ["bundle_costs", "bundle_findings", "main", "report", "table"]
 
 
 def bundle_costs(bundle: Bundle) -> dict[str, StageCost]:
-    """Cost of both stages; of those in ORT format the bytes alone."""
+    """Cost of each graph; of those in ORT format the bytes alone."""
     return {
         name: StageCost(None, None, len(graph), None) if _is_ort(name, graph) else measure(graph)
-        for name, graph in (("prior", bundle.prior), ("mesh", bundle.mesh))
+        for name, graph in _graphs(bundle).items()
     }
 
 
 def bundle_findings(bundle: Bundle) -> dict[str, list[str]]:
-    """Say what mobile providers take of both stages; nothing is known of those in ORT format."""
-    stages = (("prior", bundle.prior), ("mesh", bundle.mesh))
-    return {name: mobile_findings(graph) for name, graph in stages if not _is_ort(name, graph)}
+    """Say what mobile providers take of each graph; nothing is known of those in ORT format."""
+    return {name: mobile_findings(graph) for name, graph in _graphs(bundle).items() if not _is_ort(name, graph)}
+
+
+def _graphs(bundle: Bundle) -> dict[str, bytes]:
+    """Both stages, and the detector where there is one."""
+    graphs = {"prior": bundle.prior, "mesh": bundle.mesh, "detector": bundle.detector}
+    return {name: graph for name, graph in graphs.items() if graph is not None}
 
 
 def _is_ort(name: str, graph: bytes) -> bool:
@@ -68,17 +74,30 @@ def _finding_lines(findings: Mapping[str, Sequence[str]]) -> list[str]:
     return [head, *(f"  {name:10s}{line}" for name, lines in findings.items() for line in lines)]
 
 
+def _parity_lines(differences: Mapping[str, Difference], precision: str) -> list[str]:
+    lines = [f"  {'output':26s}{'largest':>9s}{'mean':>9s}{'limit':>9s}  unit"]
+    for name, d in differences.items():
+        bound = limit(name, precision)
+        allowed = "none" if bound is None else f"{bound:.0e}"
+        lines.append(f"  {name:26s}{d.largest:9.1e}{d.mean:9.1e}{allowed:>9s}  {unit(name)}")
+    return lines
+
+
 def report(done: Exported) -> str:
     """All that is to be said about an export: parity, costs, findings."""
-    limit = LIMITS[done.bundle.precision]
-    bound = "no limit" if limit is None else f"limit {limit:g}"
+    precision = done.bundle.precision
     lines = [
-        f"parity, PyTorch against ONNX Runtime in {done.bundle.precision} on {done.seen} ({bound}):",
-        f"  {'output':26s}{'largest':>9s}{'mean':>9s}",
-        *(f"  {name:26s}{d.largest:9.1e}{d.mean:9.1e}" for name, d in done.differences.items()),
-        table(done.costs),
-        *_finding_lines(done.findings),
+        f"parity, PyTorch against ONNX Runtime in {precision} on {done.seen}:",
+        *_parity_lines(done.differences, precision),
     ]
+    if done.detector:
+        lines += [
+            "parity of the detector, MediaPipe's weights unchanged, on generated images:",
+            *_parity_lines(done.detector, DETECTOR_PRECISION),
+        ]
+    lines += [table(done.costs), *_finding_lines(done.findings)]
+    if assumed := done.bundle.provenance.get("assumed"):
+        lines.append(f"assumed, as the weights do not tell: {assumed}")
     if done.bundle.topology.joint_regressor is None:
         lines.append("no joint regressor: the runtime cannot place meshes in camera space; give --joint-regressor")
     return "\n".join(lines)

@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, Subset
 
 from .batches import Batches, Renderings
 from .by_name import DEFAULT, make_objective, network_names
-from .checkpoints import read_arrays, read_content, save_content
+from .checkpoints import read_about, read_arrays, read_content, save_content
 from .network.handnet import load_checkpoint
 from .network.objective import HandNetObjective, HandNetRecipe
 from .network.taught import TaughtObjective
@@ -151,7 +151,7 @@ def main() -> None:
     terms_of_use: dict[str, Any] = {}
     if args.about:
         with usable(parser, f"--about {args.about}"):
-            terms_of_use |= json.loads(args.about.read_text())
+            terms_of_use |= read_about(args.about, args.about.read_text())
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     recipe = {"seed": args.seed, "steps": args.steps} | ({} if args.rate is None else {"rate": args.rate})

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`cmr-export`: what it prints, and how it refuses."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -98,9 +99,13 @@ def test_a_network_of_the_paper_trained_here(tmp_path, capsys):
     [
         (lambda content: content.pop("config"), "config"),
         (lambda content: content["config"].update(wings=2), "wings"),
+        (lambda content: content["config"].update(backbone="vit"), "mobrecon_ds' with backbone 'vit'; choose from"),
+        (lambda content: content["config"].update(architecture="cmr_x"), "unknown network: architecture 'cmr_x'"),
+        (lambda content: content.update(about='{"sources": ["web"]}'), "sources {name: text}"),
+        (lambda content: content["model_state_dict"]["decoder3d.upsample"].fill_(torch.nan), "not finite"),
         (lambda content: content["model_state_dict"].pop("decoder3d.upsample"), "missing decoder3d.upsample"),
     ],
-    ids=["no configuration", "unknown choice", "missing weight"],
+    ids=["no configuration", "unknown choice", "backbone", "architecture", "sources", "not finite", "missing weight"],
 )
 def test_a_network_of_the_paper_that_does_not_fit_itself(tmp_path, capsys, change, word):
     error = refused(capsys, paper_checkpoint(tmp_path / "own.pt", change), tmp_path / "hand.cmr")
@@ -111,6 +116,9 @@ def test_a_network_of_the_paper_that_does_not_fit_itself(tmp_path, capsys, chang
 def test_assets_belong_to_foreign_checkpoints(tmp_path, capsys):
     error = refused(capsys, exported().checkpoint, tmp_path / "hand.cmr", "--assets", tmp_path)
     assert "leave out --assets" in error
+    for option in ("--size", "--dilation"):
+        error = refused(capsys, paper_checkpoint(tmp_path / "own.pt"), tmp_path / "hand.cmr", option, "64")
+        assert f"own.pt: states its own mesh, architecture and sizes; leave out {option}" in error
 
 
 def test_assets_without_the_files(tmp_path, capsys):
@@ -125,21 +133,28 @@ def test_a_joint_regressor_of_ones_own(tmp_path, ready_graphs):
     out = tmp_path / "hand.cmr"
     command = ["--ckpt", exported().checkpoint, "--out", out, "--joint-regressor", tmp_path / "joints.npy"]
     assert main([str(part) for part in command]) == 0
-    np.testing.assert_array_equal(Bundle.open(out).topology.joint_regressor, own)
+    bundle = Bundle.open(out)
+    np.testing.assert_array_equal(bundle.topology.joint_regressor, own)
+    digest = hashlib.sha256((tmp_path / "joints.npy").read_bytes()).hexdigest()
+    assert bundle.provenance["joint_regressor_sha256"] == digest
+    assert bundle.provenance["photos"] == "our own"
 
 
 @pytest.mark.parametrize(
     ("content", "word"),
     [
         (np.zeros((21, 5), np.float32), "shape (21, 5)"),
+        (np.full((21, 778), 2 / 778, np.float32), "joints.npy: a row sums to 2.0000"),
+        (np.full((21, 778), np.nan, np.float32), "joints.npy: holds values that are not finite"),
         (np.array([Path()], object), "no .npy array"),
         (b"PK\x03\x04 cut short", "no .npy array"),
         (b"\x93NUMPY\x01\x00\x3f\x00{'descr':'<f4','fortran_order':False,'shape':(21,10000000000)}\n", "it holds 0"),
         (None, "No such file"),
     ],
-    ids=["shape", "pickle", "archive", "huge", "absent"],
+    ids=["shape", "sum", "no number", "pickle", "archive", "huge", "absent"],
 )
-def test_a_joint_regressor_that_does_not_fit(tmp_path, capsys, content, word):
+def test_a_joint_regressor_that_does_not_fit_is_refused_before_any_work(tmp_path, capsys, monkeypatch, content, word):
+    monkeypatch.setattr(bundle_module, "trace", lambda network: pytest.fail("traced"))
     if isinstance(content, bytes):
         (tmp_path / "joints.npy").write_bytes(content)
     elif content is not None:

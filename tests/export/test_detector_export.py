@@ -24,6 +24,7 @@ from cmr_export.detector import (
     split_prelus,
     with_notice,
 )
+from cmr_export.report import bundle_costs, bundle_findings, table
 from cmr_models.detector.palm import PalmDetector
 from cmr_runtime import Bundle
 from cmr_runtime.detect import Detector
@@ -99,11 +100,20 @@ def test_a_bundle_gets_a_detector_and_its_terms(tmp_path, capsys):
 def test_export_with_a_detector_gives_the_same_part(tmp_path, capsys, graph):
     out = tmp_path / "hand.cmr"
     assert cli.main(["--ckpt", str(exported().checkpoint), "--detector", str(WEIGHTS), "--out", str(out)]) == 0
-    assert "detector.boxes" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    apart = next(k for k, line in enumerate(lines) if line.startswith("parity of the detector"))
+    assert [line.split()[0] for line in lines[apart + 2 : apart + 4]] == ["detector.boxes", "detector.scores"]
+    assert all(word in lines[apart + 2] for word in ("1e-04", "of the image"))
+    assert not any("detector." in line for line in lines[:apart])
     bundle = Bundle.open(out)
     assert (bundle.detector, bundle.detector_size) == (graph, 192)
     assert bundle.provenance["detector"] == PROVENANCE
     assert NOTICE in bundle.licence_text
+    costs = bundle_costs(bundle)
+    assert list(costs) == ["prior", "mesh", "detector"]
+    assert costs["detector"].bytes == len(graph)
+    assert table(costs) in "\n".join(lines)  # the command and the module say the same
+    assert {"detector"} <= bundle_findings(bundle).keys()
 
 
 def other_weights() -> bytes:

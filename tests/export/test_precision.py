@@ -4,6 +4,7 @@
 import functools
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,9 +72,11 @@ def test_half_precision_halves_the_file():
 
 
 def test_half_precision_is_the_network_with_rounded_weights():
+    assert made("fp16").seen == "8 rendered hands"  # which it sees: the maps are not all zero
     differences = made("fp16").differences
-    assert max(d.largest for d in differences.values()) < 2e-3
+    assert max(d.largest for d in differences.values()) < 5e-3  # of probabilities, where maps have slopes
     assert max(d.mean for d in differences.values()) < 1e-3
+    assert differences["both.vertices"].largest < 5e-4  # metres
 
 
 def test_half_precision_costs_nothing_once_loaded(tmp_path):
@@ -206,7 +209,8 @@ def test_the_operators_that_a_reduced_build_needs_stand_beside(tmp_path, monkeyp
 
 def test_costs_of_ort_format_are_said_to_be_unknown():
     done = made("fp32", "ort")
-    assert done.costs == made().costs  # counted before the conversion
+    for stage, graph in (("prior", done.bundle.prior), ("mesh", done.bundle.mesh)):
+        assert done.costs[stage] == replace(made().costs[stage], bytes=len(graph))  # the rest before the conversion
     text = table(bundle_costs(done.bundle))
     assert text.count("unknown: the graph is in ORT format") == 2
     assert f"{len(done.bundle.prior):,}" in text

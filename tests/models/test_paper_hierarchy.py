@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paper_assets import write_transform
 from scipy.sparse import csc_matrix
 
 from cmr_models.hand import JOINT_PARENTS
@@ -22,26 +23,6 @@ HAND = MeshHierarchy.from_hand()
 
 def up(hierarchy: MeshHierarchy, level: int, values: np.ndarray) -> np.ndarray:
     return (values[hierarchy.up_index[level]] * hierarchy.up_weight[level][..., None]).sum(1)
-
-
-def write_transform(directory: Path, hierarchy: MeshHierarchy, protocol: int = 4) -> None:
-    """Write a hierarchy as the reference does: SciPy's own matrices in a pickle."""
-    ups, downs = [], []
-    for level in range(hierarchy.levels):
-        fine, coarse = hierarchy.counts[level : level + 2]
-        rows = np.repeat(np.arange(fine), 3)
-        entries = (hierarchy.up_weight[level].ravel(), (rows, hierarchy.up_index[level].ravel()))
-        ups.append(csc_matrix(entries, shape=(fine, coarse)))
-        entries = (np.ones(coarse, np.float32), (np.arange(coarse), hierarchy.down_index[level]))
-        downs.append(csc_matrix(entries, shape=(coarse, fine)))
-    content = {
-        "vertices": [v.astype(float) for v in hierarchy.vertices],
-        "face": [f.astype(np.uint32) for f in hierarchy.faces],
-        "adj": [],
-        "down_transform": downs,
-        "up_transform": ups,
-    }
-    (directory / "transform.pkl").write_bytes(pickle.dumps(content, protocol=protocol))
 
 
 def test_the_own_hand_has_the_levels_of_the_paper():
@@ -236,10 +217,12 @@ def _header(*shape: int) -> bytes:
         (_npy(np.zeros((21, 778)))[:-8], r"declares float64 \(21, 778\), 130704 bytes; it holds 130696"),
         (_header(21, 10**13), r"declares float32 \(21, 10000000000000\), 840000000000000 bytes; it holds 0"),
         (_npy(np.full((21, 778), "a")), "declares <U1"),
+        (_npy(np.full((21, 778), 2 / 778)), r"a row sums to 2\.0000; each row .* 1 within 0\.001"),
+        (_npy(np.where(np.eye(21, 778) > 0, np.nan, 1 / 777)), "not finite"),
         (b"PK\x03\x04 cut short", "no .npy array of numbers"),
         (b"", "no .npy array of numbers"),
     ],
-    ids=["rows", "cut", "huge", "text", "archive", "empty"],
+    ids=["rows", "cut", "huge", "text", "sum", "no number", "archive", "empty"],
 )
 def test_a_regressor_that_is_none_is_refused(tmp_path, content, message):
     write_transform(tmp_path, HAND)
@@ -249,7 +232,7 @@ def test_a_regressor_that_is_none_is_refused(tmp_path, content, message):
 
 
 def test_numbers_in_any_form_that_numpy_saves_are_read(tmp_path):
-    mano = np.arange(21 * 778).reshape(21, 778)
+    mano = np.eye(21, 778, k=5, dtype=int)
     write_transform(tmp_path, HAND)
     for array in (mano, np.asfortranarray(mano, np.float16), mano.astype(">f8")):
         np.save(tmp_path / "j_reg.npy", array)

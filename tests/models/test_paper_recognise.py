@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from cmr_models.paper.build import build
-from cmr_models.paper.config import paper_config
+from cmr_models.paper.config import PaperConfig, paper_config
 from cmr_models.paper.hierarchy import MeshHierarchy
-from cmr_models.paper.recognise import load_paper_checkpoint, read_state_dict, recognise
+from cmr_models.paper.recognise import load_paper_checkpoint, read_state_dict, recognise, untold
 
 HAND = MeshHierarchy.from_hand()
 CONFIG = paper_config("ytbhand_spiral_resnet18", channels=(8, 8, 8, 8), spiral_lengths=(9, 9, 9, 9), size=64)
@@ -28,17 +28,80 @@ def state() -> dict[str, torch.Tensor]:
     [
         dict,
         lambda state: {"model_state_dict": state, "epoch": 7},
-        lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}},
+        lambda state: {"model": state, "optimizer": {}},
+        lambda state: {"net": state},
+        *(
+            lambda state, prefix=prefix: {"state_dict": {prefix + key: value for key, value in state.items()}}
+            for prefix in ("module.", "model.", "_orig_mod.", "module.model.", "model._orig_mod.net.")
+        ),
     ],
-    ids=["bare", "model_state_dict", "parallel"],
 )
-def test_weights_are_found_bare_wrapped_and_with_the_prefix_of_parallel_training(tmp_path, state, wrap):
+def test_weights_are_found_bare_wrapped_and_behind_any_prefix(tmp_path, state, wrap):
     torch.save(wrap(state), tmp_path / "net.pt")
     net = load_paper_checkpoint(tmp_path / "net.pt", HAND)
     assert not net.training
     assert net.state_dict().keys() == state.keys()
     for key, value in net.state_dict().items():
         torch.testing.assert_close(value, state[key], rtol=0, atol=0)
+
+
+def test_weights_beside_the_network_are_named_not_dropped(tmp_path, state):
+    wrapped = {f"model.{key}": value for key, value in state.items()}
+    torch.save({**wrapped, "loss.scale": torch.ones(2)}, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=r"net\.pt: loss\.scale stand outside the network under 'model\.'; save"):
+        read_state_dict(tmp_path / "net.pt")
+    torch.save({**wrapped, **{f"ema.{key}": value for key, value in state.items()}}, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=r"net\.pt: holds more than one network, under 'ema\.', 'model\.'; save"):
+        read_state_dict(tmp_path / "net.pt")
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, state):
+    bad = {**state, "heads.0.layer.bias": torch.tensor([0.0, float("nan"), 0.0])}
+    torch.save(bad, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=r"net\.pt: heads\.0\.layer\.bias holds values that are not finite"):
+        read_state_dict(tmp_path / "net.pt")
+
+
+def test_size_and_dilation_leave_no_trace_and_are_stated(tmp_path, state):
+    torch.save(state, tmp_path / "net.pt")
+    assert untold(CONFIG) == ("size", "dilation")
+    net = load_paper_checkpoint(tmp_path / "net.pt", HAND, size=256, dilation=2)
+    assert net.config == replace(CONFIG, size=256, dilations=(2, 2, 2, 2))
+    wanted = build(replace(CONFIG, dilations=(2, 2, 2, 2)), HAND).eval()
+    wanted.load_state_dict(state)
+    code = torch.linspace(-1, 1, 1000)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(net.decode(code), wanted.decode(code), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"size": 100}, "size is 100; need a multiple of 32"),
+        ({"size": 0}, "size is 0; need a multiple of 32"),
+        ({"dilation": 0}, "dilation is 0; need at least 1"),
+        ({"dilation": 11}, "a spiral of 99 vertices does not fit a mesh of 98; shorten it or lower dilation"),
+    ],
+)
+def test_sizes_and_dilations_that_cannot_be_are_refused(tmp_path, state, stated, message):
+    torch.save(state, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match=rf"net\.pt: {message}"):
+        load_paper_checkpoint(tmp_path / "net.pt", HAND, **stated)
+
+
+def test_a_size_that_the_weights_tell_is_not_overruled(tmp_path):
+    config = paper_config("mobrecon_ds", size=64)
+    torch.save(build(config, HAND).state_dict(), tmp_path / "net.pt")
+    assert untold(config) == ("dilation",)
+    assert load_paper_checkpoint(tmp_path / "net.pt", HAND, size=64, dilation=2).config.dilations == (2, 2, 2, 2)
+    with pytest.raises(ValueError, match=r"size is 128; the weights of mobrecon_ds tell 64: leave it out"):
+        load_paper_checkpoint(tmp_path / "net.pt", HAND, size=128)
+
+
+@pytest.mark.parametrize(("architecture", "backbone"), [("cmr_xl", "resnet18"), ("cmr_pg", "resnet34")])
+def test_a_configuration_of_no_network_is_refused(architecture, backbone):
+    with pytest.raises(ValueError, match=rf"unknown network: architecture '{architecture}' with backbone '{backbone}'"):
+        PaperConfig(architecture, backbone)
 
 
 @pytest.mark.parametrize("arch", ["ytbhand_spiral_resnet18", CONFIG])

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints import read_content, save_content
+from ..checkpoints import check_finite, read_about, read_content, save_content
 from ..hand import JOINT_PARENTS, ROOT_JOINT, HandTopology, load_hand
 from .mesh import Mesh, MeshOutput
 from .prior import Prior, PriorOutput
@@ -133,7 +132,7 @@ def load_checkpoint(path: Path) -> tuple[HandNet, dict[str, Any]]:
     for name in ("config", "topology", "state_dict"):
         if not isinstance(content[name], dict):
             raise ValueError(f"{path}: {name} is a {type(content[name]).__name__}, need a dict; the file is damaged")
-    _check_about(path, content.get("about", "{}"))
+    read_about(path, content.get("about", "{}"))
     if unknown := sorted(content["config"].keys() - {f.name for f in fields(HandNetConfig)}, key=str):
         raise ValueError(f"{path}: unknown settings {unknown}; the checkpoint belongs to another version")
     config = {k: tuple(v) if isinstance(v, list) else v for k, v in content["config"].items()}
@@ -151,6 +150,7 @@ def load_checkpoint(path: Path) -> tuple[HandNet, dict[str, Any]]:
         raise ValueError(f"{path}: topology has root_joint {root!r}, need a whole number; the file is damaged")
     if faults := _differences(_topology(net.hand), topology):
         raise ValueError(f"{path}: topology: {faults}; the mesh is another than this version's")
+    check_finite(path, content["state_dict"])
     net.load_state_dict(content["state_dict"])
     return net.eval(), content
 
@@ -170,13 +170,3 @@ def _differences(wanted: Mapping[str, Tensor], given: Mapping[Any, Any]) -> str:
     misshapen = sorted(name for name, shape in shapes.items() if wanted[name].shape != shape)
     found = missing or unexpected or misshapen
     return f"missing {missing}, unexpected {unexpected}, misshapen {misshapen}" if found else ""
-
-
-def _check_about(path: Path, about: Any) -> None:
-    """Refuse what is no JSON object, or names its sources otherwise than {name: text}."""
-    try:
-        stated = json.loads(about)
-    except (TypeError, ValueError):
-        stated = about
-    if not isinstance(about, str) or not isinstance(stated, dict) or not isinstance(stated.get("sources", {}), dict):
-        raise ValueError(f"{path}: about is {str(about)[:60]!r}, need the JSON of an object; the file is damaged")

@@ -18,7 +18,7 @@ from numpy._core.numeric import _frombuffer
 
 from ..checkpoints import MAX_BYTES, read_array
 
-__all__ = ["BODY_PARENTS", "Assets", "read_assets", "read_transform"]
+__all__ = ["BODY_PARENTS", "Assets", "asset_files", "check_regressor", "read_assets", "read_transform"]
 
 #: The 17 joints of Human3.6M: pelvis, right leg, left leg, torso, neck, nose, head, left arm, right arm.
 BODY_PARENTS = np.array([0, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15], np.int32)
@@ -145,8 +145,7 @@ def read_assets(directory: Path, joints: int) -> Assets:
     """
     if joints not in (len(FROM_MANO), len(BODY_PARENTS)):
         raise ValueError(f"joints is {joints}; need {len(FROM_MANO)} (hand) or {len(BODY_PARENTS)} (body)")
-    body = joints == len(BODY_PARENTS)
-    path = directory / ("transform_body.pkl" if body else "transform.pkl")
+    path, regressor = asset_files(directory, joints)
     content = read_transform(path)
     try:
         down = [matrix.rows(1)[0][:, 0] for matrix in content["down_transform"]]
@@ -164,22 +163,38 @@ def read_assets(directory: Path, joints: int) -> Assets:
         down_index=tuple(down),
         up_index=tuple(index for index, _ in up),
         up_weight=tuple(weight for _, weight in up),
-        joint_regressor=_body_regressor(directory) if body else _hand_regressor(directory),
+        joint_regressor=None if regressor is None else _read_regressor(regressor, joints),
     )
 
 
-def _hand_regressor(directory: Path) -> np.ndarray | None:
-    path = directory / "j_reg.npy"
-    return _read_regressor(path, len(FROM_MANO))[list(FROM_MANO)] if path.is_file() else None
-
-
-def _body_regressor(directory: Path) -> np.ndarray | None:
-    found = sorted(directory.glob("J_regressor_h36m*.npy"))
-    return _read_regressor(found[0], len(BODY_PARENTS))[: len(BODY_PARENTS)] if found else None
+def asset_files(directory: Path, joints: int) -> tuple[Path, Path | None]:
+    """Return the files that `read_assets` reads: the mesh, and the joint regressor if it is there."""
+    if joints == len(BODY_PARENTS):
+        return directory / "transform_body.pkl", next(iter(sorted(directory.glob("J_regressor_h36m*.npy"))), None)
+    regressor = directory / "j_reg.npy"
+    return directory / "transform.pkl", regressor if regressor.is_file() else None
 
 
 def _read_regressor(path: Path, joints: int) -> np.ndarray:
     array = read_array(path).astype(np.float32)
     if array.ndim != 2 or len(array) < joints:
         raise ValueError(f"{path}: shape {array.shape}; need {joints} rows, one for each joint")
+    array = array[list(FROM_MANO)] if joints == len(FROM_MANO) else array[:joints]
+    check_regressor(path, array)
     return array
+
+
+def check_regressor(path: Path, array: np.ndarray) -> None:
+    """Refuse rows that do not sum to 1: their joints would not move with the mesh.
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite, or a row is off by more than 0.001, the limit of bundles.
+    """
+    if not np.isfinite(array).all():
+        raise ValueError(f"{path}: holds values that are not finite; copy the joint regressor again")
+    sums = array.sum(axis=1, dtype=np.float64)
+    worst = sums[np.abs(sums - 1).argmax()]
+    if abs(worst - 1) > 1e-3:
+        raise ValueError(f"{path}: a row sums to {worst:.4f}; each row of a joint regressor must sum to 1 within 0.001")

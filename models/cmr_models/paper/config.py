@@ -68,11 +68,16 @@ class PaperConfig:
     separable: bool = False
 
     def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES.get(self.architecture, ()):
+            found = f"architecture {self.architecture!r} with backbone {self.backbone!r}"
+            raise ValueError(f"unknown network: {found}; choose from {', '.join(names())}")
         if self.size < 32 or self.size % 32:
             raise ValueError(f"size is {self.size}; need a multiple of 32")
         if not len(self.channels) == len(self.spiral_lengths) == len(self.dilations):
             found = len(self.channels), len(self.spiral_lengths), len(self.dilations)
             raise ValueError(f"{found} channels, spiral lengths and dilations; need one of each per level")
+        if min(self.dilations, default=1) < 1:
+            raise ValueError(f"dilation is {min(self.dilations)}; need at least 1, every vertex of a spiral")
         if self.priors not in PRIORS:
             raise ValueError(f"priors is {self.priors}; need one of {PRIORS}")
         if self.sub_pose and not (self.priors and "pose" in self.priors[-1]):

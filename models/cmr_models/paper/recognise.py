@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints import read_content
+from ..checkpoints import check_finite, read_content
 from ..network.cues import sub_poses
 from .build import build
 from .cmr import cue_key_patterns, encoder_keys
@@ -23,41 +23,62 @@ from .mobrecon import MobRecon
 from .resnet import SHALLOW
 from .spiral import SpiralDecoder
 
-__all__ = ["load_paper_checkpoint", "read_state_dict", "recognise"]
+__all__ = ["load_paper_checkpoint", "read_state_dict", "recognise", "untold"]
 
 #: Keys that a report names of each kind before it only counts.
 SHOWN = 5
 #: What a network's name does not fix.
 SIZES = ("size", "joints", "channels", "spiral_lengths", "dilations", "separable")
+#: Keys under which a file may keep its state dict.
+PLACES = ("model_state_dict", "state_dict", "model", "net")
+#: What every network of the paper has one of: MobRecon, and all others.
+ANCHORS = ("decoder3d.upsample", "de_layers.0.weight")
 #: Name of a map decoder's last layer.
 CUE_HEAD = re.compile(r"[a-z_]+_head2?\.conv\.weight")
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint: bare, or under ``model_state_dict`` or ``state_dict``.
+    """Read the weights of a checkpoint: bare, or under one of `PLACES`.
 
-    Nothing but tensors and plain values is unpickled. A prefix ``module.`` (parallel training) is removed.
+    Nothing but tensors and plain values is unpickled. What wrappers put before all names (parallel training, Lightning,
+    `torch.compile`) is removed.
 
     Raises
     ------
     ValueError
-        If the file is truncated, is no checkpoint, or names anything else.
+        If the file is truncated, is no checkpoint, names anything else, or holds weights that are not finite.
     """
     content = read_content(path)
-    for key in ("model_state_dict", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in PLACES if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping) or not content or not all(torch.is_tensor(v) for v in content.values()):
-        raise ValueError(f"{path}: holds no state dict; need tensors by name, bare or under 'model_state_dict'")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+        places = ", ".join(map(repr, PLACES))
+        raise ValueError(f"{path}: holds no state dict; need tensors by name, bare or under one of {places}")
+    check_finite(path, content)
+    return _without_prefix(path, {str(key): value for key, value in content.items()})
+
+
+def _without_prefix(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove what stands before the name of an anchor from all names."""
+    prefixes = {
+        key.removesuffix(anchor) for key in state for anchor in ANCHORS if key == anchor or key.endswith(f".{anchor}")
+    }
+    if len(prefixes) > 1:
+        found = ", ".join(map(repr, sorted(prefixes)))
+        raise ValueError(f"{path}: holds more than one network, under {found}; save the weights of one of them alone")
+    (prefix,) = prefixes or {""}
+    if outside := [key for key in state if not key.startswith(prefix)]:
+        raise ValueError(
+            f"{path}: {_shorten(outside)} stand outside the network under {prefix!r}; save its weights alone"
+        )
+    return {key.removeprefix(prefix): value for key, value in state.items()}
 
 
 def recognise(state: Mapping[str, Tensor]) -> PaperConfig:
     """Infer architecture, backbone, joints, channels, spiral lengths and switches.
 
     Groups of joints are known by their number alone: five are taken as fingers, as in the reference. Dilations leave no
-    trace, nor does the image size but for MobRecon's: they are the reference's.
+    trace, nor does the image size but for MobRecon's: they are the reference's (`untold`).
 
     Raises
     ------
@@ -68,9 +89,10 @@ def recognise(state: Mapping[str, Tensor]) -> PaperConfig:
     if single:
         raise ValueError(f"the tensors belong to no network of the paper: single numbers for {_shorten(single)}")
     try:
-        if "decoder3d.upsample" in state:
+        mobile, residual = ANCHORS
+        if mobile in state:
             return _recognise_mobrecon(state)
-        if "de_layers.0.weight" in state:
+        if residual in state:
             return _recognise_resnet(state)
     except (KeyError, IndexError, ZeroDivisionError) as error:
         raise ValueError(f"the tensors belong to no network of the paper: {error} is missing or misshapen") from error
@@ -78,8 +100,18 @@ def recognise(state: Mapping[str, Tensor]) -> PaperConfig:
     raise ValueError(f"the tensors belong to no network of the paper: need de_layers or decoder3d, found {found}")
 
 
+def untold(config: PaperConfig) -> tuple[str, ...]:
+    """Return what weights do not tell of their network: among "size" and "dilation"."""
+    return ("dilation",) if "mobrecon" in config.architecture else ("size", "dilation")
+
+
 def load_paper_checkpoint(
-    path: Path, mesh: MeshHierarchy | Path, arch: str | PaperConfig | None = None
+    path: Path,
+    mesh: MeshHierarchy | Path,
+    arch: str | PaperConfig | None = None,
+    *,
+    size: int | None = None,
+    dilation: int | None = None,
 ) -> SpiralDecoder | MobRecon:
     """Read a checkpoint of the reference implementation or of this project's training of its networks.
 
@@ -92,6 +124,8 @@ def load_paper_checkpoint(
     arch : str or PaperConfig, optional
         The network, by name (`config.names`) or in full, if it is not to be recognised. Beside a name joints, size,
         channels and spirals are told from the weights.
+    size, dilation : int, optional
+        Side of the images (pixels) and dilation of all spirals that it was trained with, if not the reference's.
 
     Returns
     -------
@@ -105,7 +139,7 @@ def load_paper_checkpoint(
     """
     state = read_state_dict(path)
     try:
-        config = arch if isinstance(arch, PaperConfig) else _named(arch, recognise(state))
+        config = _stated(arch if isinstance(arch, PaperConfig) else _named(arch, recognise(state)), size, dilation)
         hierarchy = mesh if isinstance(mesh, MeshHierarchy) else MeshHierarchy.from_assets(mesh, config.joints)
         net = build(config, hierarchy)
         _load(net, state)
@@ -120,6 +154,17 @@ def _named(name: str | None, told: PaperConfig) -> PaperConfig:
     if (named.architecture, named.backbone) == (told.architecture, told.backbone):
         return told
     return replace(named, **{field: getattr(told, field) for field in SIZES})
+
+
+def _stated(config: PaperConfig, size: int | None, dilation: int | None) -> PaperConfig:
+    """Give a network the size and the dilation that its weights do not tell."""
+    if size is not None and size != config.size and "size" not in untold(config):
+        raise ValueError(f"size is {size}; the weights of {config.architecture} tell {config.size}: leave it out")
+    return replace(
+        config,
+        size=config.size if size is None else size,
+        dilations=config.dilations if dilation is None else (dilation,) * len(config.dilations),
+    )
 
 
 def _load(net: nn.Module, state: Mapping[str, Tensor]) -> None:
