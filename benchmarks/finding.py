@@ -2,9 +2,9 @@
 """How surely hands are found in whole frames, and how rarely where there are none.
 
 ``python -m benchmarks.finding DATA --labels labels.json --mediapipe PYTHON`` prints one table. DATA is the folder of
-data that stays outside the project (`eval_only/webcam_people`, `unlabelled`, `clips`); the labels are those of
-``cmr_models.pseudo_label`` and tell where hands are in the unlabelled frames; PYTHON is an interpreter with mediapipe
-0.10.14. What is not given, or not there, is left out of the table and named below it.
+data that stays outside the project (`eval_only/webcam_people`, `eval_only/photos`, `unlabelled`, `clips`); the labels
+are of ``cmr_models.pseudo_label`` and tell where hands are in the unlabelled frames; PYTHON is an interpreter with
+mediapipe 0.10.14. What is not given, or not there, is left out of the table and named below it.
 """
 
 from __future__ import annotations
@@ -139,6 +139,22 @@ def people(bundle: Bundle, paths: Sequence[Path], python: str | None) -> list[Ro
     ]
 
 
+def photos(bundle: Bundle, paths: Sequence[Path], python: str) -> list[Row]:
+    """Photos of a hand, many with a thing in it, the photo as its box: distance of our keypoints from the peer's."""
+    distances = []
+    with HandMeshTracker(bundle, mode="image") as tracker:
+        for path, seen in zip(paths, peer_hands(python, paths), strict=True):
+            image = read_image(path)
+            hands = tracker.track(image, rois=[(0, 0, image.shape[1], image.shape[0])])
+            if seen and hands:
+                distances.append(min(nearest(np.array(joints), [hands[0].keypoints]) for joints in seen))
+    return [
+        Row("photos: we and MediaPipe full see a hand", f"{len(distances)} of {len(paths)}", ""),
+        Row("… mean 2D distance, part of the hand's box", f"{100 * np.mean(distances):.1f} %", "≤ 6 %"),
+        Row("… median", f"{100 * np.median(distances):.1f} %", ""),
+    ]
+
+
 def twice(hands: Sequence[np.ndarray]) -> bool:
     """Whether two of these hands' joints (21, 2) lie where one hand does."""
     return any(nearest(joints, hands[k + 1 :]) < SAME_PLACE for k, joints in enumerate(hands))
@@ -199,6 +215,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows += people(bundle, frames, args.mediapipe) if frames else []
         left_out += [] if frames else ["eval_only/webcam_people is not there"]
         left_out += [] if args.mediapipe else ["--mediapipe is not given"]
+        single = sorted((args.data / "eval_only" / "photos" / "images").glob("*"))
+        rows += photos(bundle, single, args.mediapipe) if single and args.mediapipe else []
+        left_out += [] if single else ["eval_only/photos is not there"]
         video = args.data / "clips" / "open_palm.mp4"
         rows += [clip(bundle, video)] if video.is_file() else []
         left_out += [] if video.is_file() else ["clips/open_palm.mp4 is not there"]

@@ -27,8 +27,8 @@ STEP = 1.6
 SIZES = 3
 #: Squares that share more than this (intersection over union) show the same hand.
 SAME = 0.4
-#: Least `View.clarity` of a hand that is found by searching. In 5 % of 287 pictures of held-out scenes without
-#: a hand the default model sees one by presence alone.
+#: Least `View.clarity` of a hand that is found by searching. In 2 % of pictures of held-out scenes without a hand the
+#: default model sees one by presence alone.
 CLEAR = 0.2
 #: Rounds in which a box is drawn around the keypoints seen in the box before: from a window, and from a palm.
 ROUNDS, PALM_ROUNDS = 3, 2
@@ -42,9 +42,9 @@ SETTLED = 0.5
 #: Least score of a palm at first sight, and of the same palm seen close up.
 GLIMPSE, PALM = 0.3, 0.6
 #: A palm is a hand if its joints are clear in the prior stage (`View.clarity`), or less clear but where the detector
-#: has them (`Palm.distance`): two networks rarely agree on joints where there are none. By the default model 5 of 1,200
-#: hand-free crops pass, and 463 of 473 hands in the frames that these were cut from (3 and 449 if 0.25 were to agree).
-CLEAR_ALONE, CLEAR_AGREED, AGREE = 0.3, 0.15, 0.35
+#: has them (`Palm.distance`): two networks rarely agree on joints where there are none. By the default model 12 of
+#: 2,200 hand-free crops pass, and 456 of 473 hands in the frames of these (17 and 461 if 0.25 and 0.4).
+CLEAR_ALONE, AGREE = 0.3, 0.35
 #: Tiles of the second pass have this part of the image's shorter side, and overlap by `TILE_OVERLAP` of theirs: a hand
 #: of 8 % of the image's height is 31 pixels of the detector's input there, and one of twice that is whole in some tile.
 TILE, TILE_OVERLAP = 0.5, 1.0 / 3.0
@@ -164,7 +164,7 @@ class Search:
         likely = sorted((v for v in seen if v.presence >= 0.5 * self._min_presence), key=lambda v: -v.presence)
         for view in likely:
             box = view.closer(self._scale)
-            yield box, partial(self._tighten, viewer, image, box, ROUNDS, CLEAR)
+            yield box, partial(self._tighten, viewer, image, box, ROUNDS)
 
     def _by_palms(self, detector: Detector, viewer: Viewer, image: _Image, regions: Sequence[Roi]) -> Iterable[_Guess]:
         palms = [palm for region in regions for palm in detector(image, region, GLIMPSE)]
@@ -174,20 +174,20 @@ class Search:
     def _confirm(self, detector: Detector, viewer: Viewer, image: _Image, palm: Palm) -> View | None:
         """Return a tight view of a palm's hand if both networks see it, and its joints alike or clearly."""
         closer = detector.closer(image, palm, PALM)
-        view = None if closer is None else self._tighten(viewer, image, closer.roi, PALM_ROUNDS, CLEAR_AGREED)
+        view = None if closer is None else self._tighten(viewer, image, closer.roi, PALM_ROUNDS)
         if view is None or closer is None:
             return None
         return view if view.clarity >= CLEAR_ALONE or closer.distance(view.keypoints) <= AGREE else None
 
-    def _tighten(self, viewer: Viewer, image: _Image, box: Roi, rounds: int, least: float) -> View | None:
-        """Draw a box tight in so many rounds; None if it does not settle on a hand of at least that clarity."""
+    def _tighten(self, viewer: Viewer, image: _Image, box: Roi, rounds: int) -> View | None:
+        """Draw a box tight in so many rounds; None if it does not settle on a clear hand."""
         for _ in range(rounds):
             view = viewer.sided(image, box, self._min_presence)
             if not view.presence >= 0.5 * self._min_presence:
                 return None
             box = view.closer(self._scale)
         settled = view.roi.overlap(box) >= SETTLED and box.size >= SMALLEST * self._scale
-        clear = view.presence >= self._min_presence and view.clarity >= least
+        clear = view.presence >= self._min_presence and view.clarity >= CLEAR
         return view if settled and clear else None
 
 

@@ -2,12 +2,16 @@
 """What the benchmark of finding hands makes of its pictures and figures."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from benchmarks import finding
 from benchmarks.finding import Row, hand_free, main, nearest, side_by_side, table, twice
+from cmr_runtime import Bundle, HandMeshTracker
+from cmr_runtime.image_io import read_image
 
 
 def test_frames_side_by_side_keep_their_pixels():
@@ -64,6 +68,20 @@ def test_frames_without_room_are_named(frames):
     everywhere = {name: [{"box": [0, 0, 160, 120]}] for name in detections}
     with pytest.raises(ValueError, match="no frame with a hand-free square"):
         list(hand_free(folder, everywhere, 5, None))
+
+
+def test_keypoints_of_a_photo_are_held_against_the_peers(monkeypatch, tmp_path):
+    sample = Path(__file__).parents[2] / "examples" / "data" / "sample.jpg"
+    image = read_image(sample)
+    with HandMeshTracker(mode="image") as tracker:
+        (hand,) = tracker.track(image, rois=[(0, 0, image.shape[1], image.shape[0])])
+    away = hand.keypoints + 0.1 * np.ptp(hand.keypoints, axis=0).max() * np.array([0.6, 0.8])
+    other = hand.keypoints + 500  # of another hand in the photo
+    seen = [[other.tolist(), away.tolist()], []]
+    monkeypatch.setattr(finding, "peer_hands", lambda python, paths: seen)
+    count, mean, median = finding.photos(Bundle.default(), [sample, sample], "python")
+    assert count.value == "1 of 2"
+    assert mean.value == median.value == "10.0 %"
 
 
 def test_the_table_and_what_is_left_out(frames, capsys):
