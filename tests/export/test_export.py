@@ -52,7 +52,7 @@ def test_shipped_weights_are_compared_on_hands_that_they_see():
             for kind in (images, normalise(blobs(160), network))
         ]
     assert (peaks[0] > 0.3).all()
-    assert (peaks[1] < 0.1).all()
+    assert peaks[1].max() < peaks[0].min()
 
 
 def test_a_body_is_compared_on_generated_images():
