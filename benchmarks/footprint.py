@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -170,7 +171,10 @@ def _median(values: Sequence[float]) -> float:
 
 def _run(command: Sequence[object]) -> subprocess.CompletedProcess[str]:
     words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=1800, cwd=tempfile.gettempdir())
+    # A path to a checkout would have pip take the package for installed already.
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    where = tempfile.gettempdir()
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=1800, cwd=where, env=clean)
     if done.returncode:
         raise CmrError(f"{' '.join(words[:5])} … failed: {(done.stderr or done.stdout).strip()[-500:]}")
     return done

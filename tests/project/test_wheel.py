@@ -53,7 +53,8 @@ def test_the_wheel_holds_what_an_application_needs_and_nothing_else(wheel: Path)
 
 
 @pytest.mark.slow
-def test_the_wheel_tracks_an_image_without_torch(wheel: Path, tmp_path: Path) -> None:
+def test_the_wheel_tracks_an_image_without_torch(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # a path to a checkout has pip take the package for installed
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
     install = [python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel]
