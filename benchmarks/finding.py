@@ -148,8 +148,11 @@ def photos(bundle: Bundle, paths: Sequence[Path], python: str) -> list[Row]:
             hands = tracker.track(image, rois=[(0, 0, image.shape[1], image.shape[0])])
             if seen and hands:
                 distances.append(min(nearest(np.array(joints), [hands[0].keypoints]) for joints in seen))
+    both = Row("photos: we and MediaPipe full see a hand", f"{len(distances)} of {len(paths)}", "")
+    if not distances:
+        return [both]
     return [
-        Row("photos: we and MediaPipe full see a hand", f"{len(distances)} of {len(paths)}", ""),
+        both,
         Row("… mean 2D distance, part of the hand's box", f"{100 * np.mean(distances):.1f} %", "≤ 6 %"),
         Row("… median", f"{100 * np.median(distances):.1f} %", ""),
     ]
