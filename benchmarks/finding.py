@@ -25,6 +25,7 @@ from cmr_models.photos.backgrounds import background_views, obstacles
 from cmr_models.photos.held_out import VAL_GROUPS
 from cmr_runtime import Bundle, HandMeshTracker
 from cmr_runtime.errors import CmrError
+from cmr_runtime.evaluate import read_samples, track_samples
 from cmr_runtime.image_io import read_image
 from cmr_runtime.precision import open_bundle
 
@@ -139,16 +140,15 @@ def people(bundle: Bundle, paths: Sequence[Path], python: str | None) -> list[Ro
     ]
 
 
-def photos(bundle: Bundle, paths: Sequence[Path], python: str) -> list[Row]:
+def photos(bundle: Bundle, folder: Path, python: str) -> list[Row]:
     """Photos of a hand, many with a thing in it, the photo as its box: distance of our keypoints from the peer's."""
-    distances = []
+    samples, distances = read_samples(folder), []
+    peer = peer_hands(python, [sample.path for sample in samples])
     with HandMeshTracker(bundle, mode="image") as tracker:
-        for path, seen in zip(paths, peer_hands(python, paths), strict=True):
-            image = read_image(path)
-            hands = tracker.track(image, rois=[(0, 0, image.shape[1], image.shape[0])])
-            if seen and hands:
-                distances.append(min(nearest(np.array(joints), [hands[0].keypoints]) for joints in seen))
-    both = Row("photos: we and MediaPipe full see a hand", f"{len(distances)} of {len(paths)}", "")
+        for (*_, hand), seen in zip(track_samples(tracker, samples), peer, strict=True):
+            if seen and hand is not None:
+                distances.append(min(nearest(np.array(joints), [hand.keypoints]) for joints in seen))
+    both = Row("photos: we and MediaPipe full see a hand", f"{len(distances)} of {len(samples)}", "")
     if not distances:
         return [both]
     return [
@@ -218,9 +218,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows += people(bundle, frames, args.mediapipe) if frames else []
         left_out += [] if frames else ["eval_only/webcam_people is not there"]
         left_out += [] if args.mediapipe else ["--mediapipe is not given"]
-        single = sorted((args.data / "eval_only" / "photos" / "images").glob("*"))
-        rows += photos(bundle, single, args.mediapipe) if single and args.mediapipe else []
-        left_out += [] if single else ["eval_only/photos is not there"]
+        single = args.data / "eval_only" / "photos"
+        rows += photos(bundle, single, args.mediapipe) if single.is_dir() and args.mediapipe else []
+        left_out += [] if single.is_dir() else ["eval_only/photos is not there"]
         video = args.data / "clips" / "open_palm.mp4"
         rows += [clip(bundle, video)] if video.is_file() else []
         left_out += [] if video.is_file() else ["clips/open_palm.mp4 is not there"]

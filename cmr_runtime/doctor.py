@@ -191,7 +191,7 @@ def _packages() -> list[Check]:
 
 def _same_module(package: str) -> tuple[str, ...]:
     """Return the packages that give the same module: an app may have OpenCV with windows or more parts."""
-    return tuple(dict.fromkeys((package, *_OPENCV))) if package in _OPENCV else (package,)
+    return (package, *_OPENCV) if package in _OPENCV else (package,)
 
 
 def _version(package: str) -> str | None:

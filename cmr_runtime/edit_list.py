@@ -39,8 +39,7 @@ def _of_file(file: BinaryIO, size: int) -> float | None:
     for kind, end in _boxes(file, size):
         if kind != b"moov":
             continue
-        scale, units = 0, None
-        video = False
+        scale, video, units = 0, False, None
         for part, part_end in _boxes(file, end):
             if part == b"mvhd":
                 scale = _timescale(file)

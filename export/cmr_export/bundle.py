@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from cmr_runtime.bundle import Bundle, write_bundle
 from cmr_runtime.topology import Topology
 
 from .calibration import calibration_images, unseen_images
-from .checkpoint import NO_LICENCE, NO_LICENCE_TEXT, load
+from .checkpoint import NO_LICENCE, NO_LICENCE_TEXT, digest, load
 from .cost import StageCost, measure
 from .detector import PRECISION as DETECTOR_PRECISION
 from .detector import PROVENANCE, detector_graph, detector_parity, load_detector, with_notice
@@ -110,21 +109,21 @@ def export(
         raise ValueError("conversion to ORT format widens fp16 weights again: use --precision int8, or --format onnx")
     if calibration is not None and precision != "int8":
         raise ValueError(f"--calibration belongs to precision int8; this is {precision}")
-    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    sha256 = digest(checkpoint)
     network = load(checkpoint, assets, arch, joint_regressor, size=size, dilation=dilation)
     palms = None if detector is None else load_detector(detector)
     provenance = {str(key): str(value) for key, value in network.about.get("sources", {}).items()}
-    provenance |= {"checkpoint_sha256": digest, "training_steps": str(network.about.get("step", "unknown"))}
-    images, seen = unseen_images(network, UNSEEN)
+    provenance |= {"checkpoint_sha256": sha256, "training_steps": str(network.about.get("step", "unknown"))}
     if precision == "int8":
         calibrating, provenance["calibration"] = calibration_images(network, calibration)
+    if calibration is None:
+        images, seen = unseen_images(network, UNSEEN)
+    else:
+        images, seen = calibrating[:UNSEEN], "calibration images"
     graphs = trace(network)
     if precision == "int8":
         graphs = quantised(network, graphs, calibrating)
-        if calibration is None:
-            seen += ", other than those of the calibration"
-        else:
-            images, seen = calibrating[:UNSEEN], "calibration images"
+        seen += ", other than those of the calibration" if calibration is None else ""
     elif precision == "fp16":
         graphs = {stage: to_half(graph) for stage, graph in graphs.items()}
     licence_text = network.about.get("licence_text", NO_LICENCE_TEXT)

@@ -21,7 +21,7 @@ from cmr_models.paper.recognise import load_paper_checkpoint, untold
 from cmr_models.paper.staged import staged
 from cmr_models.stages import StagedNetwork
 
-__all__ = ["NO_LICENCE", "NO_LICENCE_TEXT", "load"]
+__all__ = ["NO_LICENCE", "NO_LICENCE_TEXT", "digest", "load"]
 
 #: Terms of a checkpoint whose maker states none; `cmr_models.train --about` states them.
 NO_LICENCE, NO_LICENCE_TEXT = "not stated", "The maker of this model states no terms. Ask before you use it.\n"
@@ -86,7 +86,7 @@ def load(
     if joint_regressor is None:
         return network
     regressor = _read_regressor(joint_regressor, network)
-    sources = {**network.about.get("sources", {}), "joint_regressor_sha256": _digest(joint_regressor)}
+    sources = {**network.about.get("sources", {}), "joint_regressor_sha256": digest(joint_regressor)}
     return replace(network, joint_regressor=regressor, about={**network.about, "sources": sources})
 
 
@@ -96,9 +96,9 @@ def _foreign(
     """Say of a checkpoint that says nothing of itself what its bundle is made of, and what was assumed."""
     mesh, regressor = asset_files(assets, config.joints)
     files = [mesh, joint_regressor or regressor]
-    sources = {"transform_sha256": _digest(mesh)}
-    if regressor is not None and joint_regressor is None:
-        sources["joint_regressor_sha256"] = _digest(regressor)
+    sources = {"transform_sha256": digest(mesh)}
+    if regressor is not None:
+        sources["joint_regressor_sha256"] = digest(regressor)
     values = {"size": f"input {config.size} px", "dilation": f"dilation {config.dilations[0]}"}
     assumed = [f"{values[name]} (--{name})" for name in untold(config) if options[f"--{name}"] is None]
     if assumed:
@@ -107,7 +107,8 @@ def _foreign(
     return {"licence_text": NO_LICENCE_TEXT + ASSETS_TEXT.format(named), "sources": sources}
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """SHA-256 of a file, for the provenance."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import finding
 from benchmarks.finding import Row, hand_free, main, nearest, side_by_side, table, twice
-from cmr_runtime import Bundle, HandMeshTracker
+from cmr_runtime import Bundle, Camera, HandMeshTracker
 from cmr_runtime.image_io import read_image
 
 
@@ -71,15 +71,17 @@ def test_frames_without_room_are_named(frames):
 
 
 def test_keypoints_of_a_photo_are_held_against_the_peers(monkeypatch, tmp_path):
-    sample = Path(__file__).parents[2] / "examples" / "data" / "sample.jpg"
-    image = read_image(sample)
+    data = Path(__file__).parents[2] / "examples" / "data"
+    image, camera = read_image(data / "sample.jpg"), Camera.from_json(data / "sample.json")
+    photo = {"image": str(data / "sample.jpg"), "handedness": "right", "K": camera.matrix.tolist()}
+    (tmp_path / "cameras.json").write_text(json.dumps([photo, photo]))
     with HandMeshTracker(mode="image") as tracker:
-        (hand,) = tracker.track(image, rois=[(0, 0, image.shape[1], image.shape[0])])
+        (hand,) = tracker.track(image, camera, rois=[(0, 0, image.shape[1], image.shape[0])])
     away = hand.keypoints + 0.1 * np.ptp(hand.keypoints, axis=0).max() * np.array([0.6, 0.8])
     other = hand.keypoints + 500  # of another hand in the photo
     seen = [[other.tolist(), away.tolist()], []]
     monkeypatch.setattr(finding, "peer_hands", lambda python, paths: seen)
-    count, mean, median = finding.photos(Bundle.default(), [sample, sample], "python")
+    count, mean, median = finding.photos(Bundle.default(), tmp_path, "python")
     assert count.value == "1 of 2"
     assert mean.value == median.value == "10.0 %"
 
