@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from .photos.cover import cover
 from .photos.jpeg import decode
 from .synth.background import Backgrounds
 from .synth.camera_noise import degrade
@@ -44,6 +45,7 @@ class Mix:
     shift: float = 0.1  # largest shift, in crop sides
     softened: float = 0.6  # share of renderings blurred before they are laid over a background: they are too sharp
     soft: tuple[float, float] = (0.3, 1.2)  # standard deviation of that blur, pixels
+    covered: float = 0.35  # share of photos with something laid over the hand
 
     def times(self, factor: int) -> Mix:
         """Return the same mixture in batches so many times as large."""
@@ -219,7 +221,11 @@ class Batches(Dataset):
             samples.append(self.renderings.sample(int(random.integers(len(self.renderings))), background, mix, random))
         if self.photos:
             for index in random.choice(len(self.photos), mix.photos, p=self.photos.chance):
-                samples.append(self.photos.sample(int(index), self.size, mix, random))
+                sample = self.photos.sample(int(index), self.size, mix, random)
+                if random.random() < mix.covered:
+                    texture = self.backgrounds.sample(1, self.size)[0]
+                    sample.image = cover(sample.image, sample.keypoints, texture, random)
+                samples.append(sample)
         samples += [Sample(image) for image in self.backgrounds.sample(mix.empty, self.size)]
         for sample in samples:
             if sample.present and random.random() < mix.mirrored:

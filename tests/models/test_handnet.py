@@ -158,6 +158,16 @@ def test_a_depthwise_spiral_is_a_sum_over_the_walk():
             assert float(found[0, v, c]) == pytest.approx(wanted, abs=1e-5)
 
 
+def test_a_depthwise_spiral_has_the_gradients_of_its_sum():
+    torch.manual_seed(0)
+    spirals = torch.tensor([[0, 1, 1], [1, 2, 3], [2, 3, 0]])  # a walk may meet a vertex twice
+    module = DepthwiseSpiral(spirals, 2).double()
+    x = torch.randn(2, 4, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda x, weight: torch.func.functional_call(module, {"weight": weight}, (x,)), (x, module.weight)
+    )
+
+
 def test_finer_levels_are_averaged_with_the_up_sampled_coarser_one():
     torch.manual_seed(0)
     decoder = SpiralDecoder(HAND, 4, (4, 4, 4, 4))

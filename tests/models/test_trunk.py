@@ -93,6 +93,24 @@ def test_the_rear_part_goes_on_where_the_front_stops(trunk, first):
     assert levels[-1].shape[1] == 112
 
 
+@pytest.mark.parametrize("still", [0, 3, len(BLOCKS)])
+def test_layers_that_do_not_learn_give_the_same_a_few_images_at_a_time(trunk, still):
+    torch.manual_seed(1)
+    learner = Trunk()
+    load_pretrained(learner, converted(trunk))
+    for layer in (learner.stem, *learner.blocks[:still]):
+        layer.requires_grad_(False)
+    images = torch.rand(5, 3, 64, 64)
+    wanted = [trunk(image[None]) for image in images]
+    levels, pooled = learner(images)
+    torch.testing.assert_close(pooled, torch.cat([each for _, each in wanted]))
+    for level, *parts in zip(levels, *(each for each, _ in wanted), strict=True):
+        torch.testing.assert_close(level, torch.cat(parts))
+    pooled.sum().backward()
+    learns = [layer for layer in learner.blocks if any(p.grad is not None for p in layer.parameters())]
+    assert len(learns) == len(BLOCKS) - still
+
+
 def test_loading_copies_every_weight(trunk):
     other = Trunk()
     load_pretrained(other, converted(trunk))

@@ -9,6 +9,7 @@ handed to the next level together with the features (autoregressive).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,31 @@ class UpSample(nn.Module):
         return (corners * self.weight.to(x.dtype)).sum(2)
 
 
+class _WeightedSum(torch.autograd.Function):
+    """Vertices (B, V, C), spirals (U, L) and weights (L, C) -> sums over each spiral (B, U, C).
+
+    One position at a time: all of them at once, (B, U, L, C), take twice as long on a processor.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, spirals: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, spirals, weight)
+        first, *others = spirals.unbind(1)
+        total = x.index_select(1, first) * weight[0]
+        for column, each in zip(others, weight[1:], strict=True):
+            total.addcmul_(x.index_select(1, column), each)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor]:
+        x, spirals, weight = ctx.saved_tensors
+        of_x, of_weight = torch.zeros_like(x), torch.empty_like(weight)
+        for k, column in enumerate(spirals.unbind(1)):
+            of_weight[k] = (x.index_select(1, column) * gradient).sum((0, 1))
+            of_x.index_add_(1, column, gradient * weight[k])
+        return of_x, None, of_weight
+
+
 class DepthwiseSpiral(nn.Module):
     """One weight per spiral position and channel: (B, V, C) -> (B, V, C)."""
 
@@ -44,7 +70,7 @@ class DepthwiseSpiral(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gather each vertex' spiral and sum it with its weights."""
-        return (x.index_select(1, self.spirals).unflatten(1, (-1, self.length)) * self.weight).sum(2)
+        return _WeightedSum.apply(x, self.spirals.unflatten(0, (-1, self.length)), self.weight)
 
 
 class InceptionSpiral(nn.Module):

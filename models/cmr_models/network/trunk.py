@@ -47,6 +47,8 @@ BLOCKS = (
 #: Channels of the last, expanded feature map.
 EXPANDED = 672
 STEM = 16
+#: Images at a time in layers that do not learn: the large maps between them then stay in a processor's cache.
+FEW = 2
 
 
 class Conv(nn.Module):
@@ -147,15 +149,16 @@ class Trunk(nn.Module):
         pooled : Tensor (B, pooled)
             Mean of the last feature map, expanded where the trunk has all blocks.
         """
-        if self.first == 0:
-            x = self.stem(x)
+        layers = [*((self.stem,) if self.first == 0 else ()), *self.blocks]
+        still = 0 if x.requires_grad or x.device.type != "cpu" or len(x) <= FEW else _still(layers)
         levels = [x]
-        for block in self.blocks:
-            x = block(x)
-            if x.shape[-1] == levels[-1].shape[-1]:
-                levels[-1] = x
-            else:
-                levels.append(x)
+        if still:
+            parts = [_run(layers[:still], [part]) for part in x.split(FEW)]
+            levels = [torch.cat(level) for level in zip(*parts, strict=True)]
+        levels = _run(layers[still:], levels)
+        if self.first == 0:
+            del levels[0]  # the image
+        x = levels[-1]
         return levels, (x if self.last is None else self.last(x)).mean((2, 3))
 
     def convolutions(self) -> Iterator[tuple[int, nn.Conv2d]]:
@@ -167,6 +170,23 @@ class Trunk(nn.Module):
             parts.append((3 + 3 * len(BLOCKS), self.last))
         for start, part in parts:
             yield from enumerate((m for m in part.modules() if isinstance(m, nn.Conv2d)), start)
+
+
+def _run(layers: Sequence[nn.Module], levels: list[Tensor]) -> list[Tensor]:
+    """Run layers on the last of the feature maps so far; of each resolution the last map is kept."""
+    for layer in layers:
+        x = layer(levels[-1])
+        if x.shape[-1] == levels[-1].shape[-1]:
+            levels[-1] = x
+        else:
+            levels.append(x)
+    return levels
+
+
+def _still(layers: Sequence[nn.Module]) -> int:
+    """Count the first layers that do not learn."""
+    learning = (any(p.requires_grad for p in layer.parameters()) for layer in layers)
+    return next((k for k, learns in enumerate(learning) if learns), len(layers))
 
 
 def load_pretrained(trunk: Trunk, weights: Mapping[str, np.ndarray]) -> None:
