@@ -16,8 +16,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from cmr_runtime.roi import Roi
+
 from .photos.cover import cover
 from .photos.jpeg import decode
+from .recut import recut, rotate_z, turn_of, warp
 from .synth.background import Backgrounds
 from .synth.camera_noise import degrade
 from .synth.rng import Rng
@@ -39,7 +42,11 @@ class Mix:
     photos: int = 12
     empty: int = 4
     mirrored: float = 0.2  # share shown as left hands: presence, handedness and 2D cues only
-    zoomed: float = 0.3  # share of renderings seen from farther, turned and shifted
+    tracked: float = 0.6  # share cut as the tracker cuts a hand that it has seen
+    lean: float = 0.2  # standard deviation of its turn from upright there, radians
+    side: tuple[float, float] = (1.3, 1.8)  # of the crop there, in sides of the joints' box
+    off: float = 0.06  # largest shift there, in crop sides
+    zoomed: float = 0.3  # share of the other renderings seen from farther, turned and shifted
     zoom: tuple[float, float] = (0.45, 1.1)
     turn: float = 0.5  # standard deviation of in-plane rotation, radians
     shift: float = 0.1  # largest shift, in crop sides
@@ -63,28 +70,18 @@ class Sample:
     vertices: np.ndarray | None = None  # (V, 3) metres, right hand
     world: np.ndarray = field(default_factory=lambda: np.zeros((21, 3), np.float32))  # up to similarity
     weight: float = 0.0  # of the photo's labels
+    focal: float = 0.0  # of a rendering's crop as it was baked, pixels
     present: bool = False
     right: bool = True
 
 
-def warp(size: int, angle: float, scale: float, centre: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """Affine map (2, 3) that turns and scales about ``centre`` and moves it to the middle of a crop plus ``shift``."""
-    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-    linear = np.array([[cos, -sin], [sin, cos]])
-    return np.concatenate([linear, ((size - 1) / 2 + shift - linear @ centre)[:, None]], 1)
-
-
-def rotate_z(points: np.ndarray, angle: float) -> np.ndarray:
-    """Turn points (N, 3) about the optical axis as `warp` turns the image."""
-    cos, sin = np.cos(angle), np.sin(angle)
-    return points @ np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]], points.dtype)
-
-
-def towards(offset: np.ndarray, focal: float) -> np.ndarray:
-    """Smallest rotation (3, 3) that takes the optical axis to the ray ``offset`` pixels (2,) beside it."""
-    x, y, z = np.append(offset / focal, 1.0) / np.hypot(1.0, np.hypot(*offset) / focal)
-    k = 1 / (1 + z)
-    return np.array([[1 - k * x * x, -k * x * y, x], [-k * x * y, 1 - k * y * y, y], [-x, -y, z]])
+def tracked(keypoints: np.ndarray, mix: Mix, size: int, random: np.random.Generator) -> np.ndarray:
+    """Affine map (2, 3) to a crop as the tracker cuts it: the hand upright, but for what it moved since."""
+    side = np.exp(random.uniform(*np.log(mix.side)))
+    angle = Roi.upright(keypoints, side, random.normal(0, mix.turn)).angle + random.normal(0, mix.lean)
+    matrix = Roi.around(keypoints, side, angle).matrix(size)
+    matrix[:, 2] += random.uniform(-1, 1, 2) * mix.off * size
+    return matrix
 
 
 class Folder(NamedTuple):
@@ -120,7 +117,7 @@ class Renderings:
         return len(self.index)
 
     def sample(self, index: int, background: np.ndarray, mix: Mix, random: np.random.Generator) -> Sample:
-        """Lay one rendered hand over a background; sometimes turned, shifted and seen from farther away."""
+        """Lay one rendered hand over a background, as baked, as tracked, or turned, shifted and from farther away."""
         number, k = self.index[index]
         folder = self.folders[number]
         rgba, outline = folder.rgba[k], folder.outline[k]
@@ -129,18 +126,19 @@ class Renderings:
         layer = np.dstack([rgba[..., :3] * (rgba[..., 3:] / np.float32(255)), rgba[..., 3:].astype(np.float32)])
         if random.random() < mix.softened:
             layer = cv2.GaussianBlur(layer, (0, 0), random.uniform(*mix.soft))
-        if random.random() < mix.zoomed or size != len(rgba):
-            angle, middle = random.normal(0, mix.turn), np.full(2, (len(rgba) - 1) / 2)
+        matrix, middle, focal = None, np.full(2, (len(rgba) - 1) / 2), float(folder.focal[k])
+        if random.random() < mix.tracked:
+            matrix = tracked(keypoints, mix, size, random)
+        elif random.random() < mix.zoomed or size != len(rgba):
             zoom = np.exp(random.uniform(*np.log(mix.zoom))) * size / len(rgba)
-            matrix = warp(size, angle, zoom, middle, random.uniform(-1, 1, 2) * mix.shift * size)
+            shift = random.uniform(-1, 1, 2) * mix.shift * size
+            matrix = warp(size, random.normal(0, mix.turn), zoom, middle, shift)
+        if matrix is not None:
             layer = cv2.warpAffine(layer, matrix, (size, size), flags=cv2.INTER_LINEAR)
             outline = cv2.warpAffine(outline, matrix, (size, size), flags=cv2.INTER_LINEAR)
-            # The mesh is given in the camera that looks along the ray through the middle of the new crop.
-            aside = np.linalg.solve(matrix[:, :2], np.full(2, (size - 1) / 2) - matrix[:, 2]) - middle
-            vertices = rotate_z(vertices @ towards(aside, float(folder.focal[k])).astype(np.float32), angle)
-            keypoints = (keypoints @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-        image = layer[..., :3] + background * (1 - layer[..., 3:] / 255)
-        return Sample(np.round(image).astype(np.uint8), keypoints, np.asarray(outline), vertices, present=True)
+            vertices, keypoints = recut(vertices, keypoints, focal, len(rgba), matrix, size)
+        image = np.round(layer[..., :3] + background * (1 - layer[..., 3:] / 255)).astype(np.uint8)
+        return Sample(image, keypoints, np.asarray(outline), vertices, focal=focal, present=True)
 
 
 class Photos:
@@ -173,12 +171,15 @@ class Photos:
             width = image.shape[1]
             image, keypoints = image[:, ::-1], keypoints * [-1, 1] + [width - 1, 0]
             world, valid = world * [-1, 1, 1], [width - 1 - valid[2], valid[1], width - 1 - valid[0], valid[3]]
-        low, high = keypoints.min(0), keypoints.max(0)
-        side, angle, shift = 1.7, 0.0, np.zeros(2)
-        if mix is not None:
-            side, angle = np.exp(random.uniform(*np.log(PHOTO_SIDE))), random.normal(0, mix.turn)
-            shift = random.uniform(-1, 1, 2) * mix.shift * size
-        matrix = warp(size, angle, size / (side * (high - low).max()), (low + high) / 2, shift)
+        if mix is not None and random.random() < mix.tracked:
+            matrix = tracked(keypoints, mix, size, random)
+        else:
+            low, high = keypoints.min(0), keypoints.max(0)
+            side, angle, shift = 1.7, 0.0, np.zeros(2)
+            if mix is not None:
+                side, angle = np.exp(random.uniform(*np.log(PHOTO_SIDE))), random.normal(0, mix.turn)
+                shift = random.uniform(-1, 1, 2) * mix.shift * size
+            matrix = warp(size, angle, size / (side * (high - low).max()), (low + high) / 2, shift)
         image = np.ascontiguousarray(image)
         if mix is not None and random.random() < 0.7:  # the repeated border of the baked crop is no photo
             x0, y0, x1, y1 = np.round(np.asarray(valid) + 0.5).astype(int)  # edges; pixel k begins at k - 0.5
@@ -186,7 +187,7 @@ class Photos:
             image[y0:y1, x0:x1] = photo[y0:y1, x0:x1]
         moved = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
         points = (keypoints @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-        turned = rotate_z(np.asarray(world, np.float32), angle)
+        turned = rotate_z(np.asarray(world, np.float32), turn_of(matrix))
         return Sample(moved, points, world=turned, weight=float(self.weight[k]), present=True)
 
 

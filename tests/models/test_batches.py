@@ -9,13 +9,15 @@ import pytest
 import torch
 from fake_data import DEPTH, FOCAL, centroid, draw_dot, pinhole, write_photos, write_renderings
 
-from cmr_models.batches import PHOTO_SIDE, Batches, Mix, Photos, Renderings, Sample, collate, mirror, rotate_z, warp
+from cmr_models.batches import PHOTO_SIDE, Batches, Mix, Photos, Renderings, Sample, collate, mirror, tracked
+from cmr_models.recut import rotate_z, warp
 from cmr_runtime import Camera
 from cmr_runtime.roi import Roi
 
 SIZE = 96
-PLAIN = Mix(zoomed=0.0, mirrored=0.0, softened=0.0)
+PLAIN = Mix(tracked=0.0, zoomed=0.0, mirrored=0.0, softened=0.0)
 ALWAYS = replace(PLAIN, zoomed=1.0)
+TRACKED = replace(PLAIN, tracked=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,33 @@ def test_a_turn_about_the_optical_axis_turns_the_image(angle):
     np.testing.assert_allclose(turned, seen, atol=1e-9)
 
 
-@pytest.mark.parametrize("mix", [PLAIN, ALWAYS], ids=["still", "moved"])
+@pytest.mark.parametrize("angle", [-2.5, 0.0, 0.7])
+def test_a_crop_as_the_tracker_cuts_it_has_the_hand_upright_in_its_middle(angle):
+    points = np.random.default_rng(0).uniform(20, 60, (21, 2))
+    points[[0, 9]] = [[40, 60], [40, 25]]  # from the wrist to the knuckle: up
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    mix = replace(TRACKED, lean=0.0, off=0.0, side=(1.5, 1.5))
+    matrix = tracked(points @ turn.T, mix, SIZE, np.random.default_rng(1))
+    moved = points @ turn.T @ matrix[:, :2].T + matrix[:, 2]
+    np.testing.assert_allclose(moved[9, 0], moved[0, 0])
+    assert moved[9, 1] < moved[0, 1]
+    np.testing.assert_allclose(np.ptp(moved, axis=0).max(), SIZE / 1.5)
+    np.testing.assert_allclose((moved.min(0) + moved.max(0)) / 2, (SIZE - 1) / 2)
+
+
+def test_a_tracked_hand_leans_and_lies_a_little_off(folder):
+    points, random = Renderings(folder).folders[0].keypoints[0].astype(float), np.random.default_rng(0)
+    moved = np.stack([points @ (m := tracked(points, TRACKED, SIZE, random))[:, :2].T + m[:, 2] for _ in range(400)])
+    across, down = (moved[:, 9] - moved[:, 0]).T
+    lean = np.arctan2(across, -down)
+    assert lean.std() == pytest.approx(TRACKED.lean, rel=0.15)
+    off = (moved.min(1) + moved.max(1) - (SIZE - 1)) / 2 / SIZE
+    assert 0.8 * TRACKED.off < np.abs(off).max() <= TRACKED.off + 0.02  # the box of a leaning hand is another
+    extent = SIZE / np.ptp(moved, axis=1).max(1)
+    assert 1.1 < extent.min() < 1.45 < 1.6 < extent.max() < 2.0
+
+
+@pytest.mark.parametrize("mix", [PLAIN, ALWAYS, TRACKED], ids=["still", "moved", "tracked"])
 @pytest.mark.parametrize("joint", [0, 9, 12])
 def test_a_dot_painted_at_a_rendered_joint_lands_on_its_keypoint(folder, mix, joint):
     renderings, background = with_dot(folder, joint), np.zeros((SIZE, SIZE, 3), np.uint8)
@@ -84,11 +112,12 @@ def test_another_size_of_input_scales_image_and_labels(folder):
     assert np.abs(centroid(sample.image[..., 0], at) - at).max() < 0.15
 
 
+@pytest.mark.parametrize("mix", [ALWAYS, TRACKED], ids=["moved", "tracked"])
 @pytest.mark.parametrize("seed", range(6))
-def test_a_moved_rendering_has_the_mesh_that_the_runtime_turns_back(folder, seed):
+def test_a_moved_rendering_has_the_mesh_that_the_runtime_turns_back(folder, seed, mix):
     """The crop's place in the old picture, found from the keypoints alone, takes the mesh back to the old camera."""
     renderings = Renderings(folder)
-    sample = renderings.sample(seed, np.zeros((SIZE, SIZE, 3), np.uint8), ALWAYS, np.random.default_rng(seed))
+    sample = renderings.sample(seed, np.zeros((SIZE, SIZE, 3), np.uint8), mix, np.random.default_rng(seed))
     new, old = (np.asarray(p, np.float64) @ [1, 1j] for p in (sample.keypoints, renderings.folders[0].keypoints[seed]))
     (turn, shift), *_ = np.linalg.lstsq(np.stack([new, np.ones(21)], 1), old, rcond=None)
     middle = (SIZE - 1) / 2
@@ -214,22 +243,23 @@ def test_a_photos_border_lies_where_the_file_says_for_either_hand(photos, edges)
     source = Photos(photos)
     source.valid = np.tile(np.float32([edges[0], 9.5, edges[1], 95.5]), (len(source.valid), 1))
     source.keypoints = np.tile(np.linspace(24, 71.5, 21, dtype=np.float32)[None, :, None], (len(source.valid), 1, 2))
-    still = replace(Mix(), turn=0.0, shift=0.0)
+    still = replace(Mix(), tracked=0.0, turn=0.0, shift=0.0)
     checked = {True: 0, False: 0}
     for number in range(len(source)):
         right = bool(source.right[source.index[number]])
         x0, x1 = edges if right else (95 - edges[1], 95 - edges[0])
         for seed in range(8):
             random = np.random.default_rng(seed)
-            low, high = PHOTO_SIDE
-            side = low * (high / low) ** np.random.default_rng(seed).random()  # even in the logarithm
             sample = source.sample(number, 400, still, random)
-            scale = 400 / (side * 47.5)
+            scale = np.ptp(sample.keypoints[:, 0]) / 47.5
+            assert PHOTO_SIDE[0] < 400 / (scale * 47.5) < PHOTO_SIDE[1]
             middle = 47.75 if right else 95 - 47.75
             lit = np.flatnonzero(sample.image[200, :, 0] > 30)
-            if sample.image[:, :, 0].min() > 30 or lit[0] == 0 or lit[-1] == 399:
-                continue  # kept its border, or the crop lies inside the photo
+            if lit[0] == 0 or lit[-1] == 399:
+                continue  # the crop lies inside the photo
             found = (np.array([lit[0] - 0.5, lit[-1] + 0.5]) - 199.5) / scale + middle
+            if np.allclose(found, [-0.5, 95.5], atol=0.3):
+                continue  # kept its border
             np.testing.assert_allclose(found, [x0, x1], atol=0.3)
             checked[right] += 1
     assert min(checked.values()) > 3

@@ -45,6 +45,9 @@ def test_figures_of_a_network_that_knows_the_answers(data, monkeypatch):
     root = HAND.joint_regressor[ROOT_JOINT]
     lengths = [np.linalg.norm(s.vertices - root @ s.vertices, axis=1).mean() for s in validation.rendered]
     assert figures["synth_vertex_mm"] == pytest.approx(1000 * np.mean(lengths), rel=1e-3)
+    assert figures["tracked_vertex_mm"] == pytest.approx(figures["synth_vertex_mm"], rel=1e-3)  # turned, as large
+    assert figures["tracked_px256"] < 2
+    assert figures["tracked_right"] == 1
     assert figures["synth_root_mm"] > 10  # twice as large: seen without the similarity
     assert figures["photo_pa_mm"] == figures["photo_root_mm"] == pytest.approx(0, abs=1e-3)
     assert [figures[k] for k in ("right_seen_right", "left_seen_left", "hand_found", "empty_found")] == [1, 1, 1, 0]
