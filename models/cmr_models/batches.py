@@ -41,8 +41,8 @@ class Mix:
     rendered: int = 16
     photos: int = 12
     empty: int = 4
-    mirrored: float = 0.2  # share shown as left hands: presence, handedness and 2D cues only
-    tracked: float = 0.6  # share cut as the tracker cuts a hand that it has seen
+    mirrored: float = 0.25  # share shown as left hands: presence, handedness and 2D cues only
+    tracked: float = 0.7  # share cut as the tracker cuts a hand that it has seen
     lean: float = 0.2  # standard deviation of its turn from upright there, radians
     side: tuple[float, float] = (1.3, 1.8)  # of the crop there, in sides of the joints' box
     off: float = 0.06  # largest shift there, in crop sides

@@ -35,7 +35,7 @@ __all__ = ["HandNetObjective", "HandNetRecipe"]
 class HandNetRecipe(Recipe):
     """Of the default network; lengths in metres are weighted so that 10 mm count as one."""
 
-    pretrained: float = 0.3  # of pretrained layers, times `rate`
+    pretrained: float = 0.5  # of pretrained layers, times `rate`
     freeze_shallow: bool = True  # pretrained layers up to the shared shallow features stay as they are
     mesh: float = 100.0
     joints: float = 100.0
