@@ -70,7 +70,7 @@ class Sample:
     vertices: np.ndarray | None = None  # (V, 3) metres, right hand
     world: np.ndarray = field(default_factory=lambda: np.zeros((21, 3), np.float32))  # up to similarity
     weight: float = 0.0  # of the photo's labels
-    focal: float = 0.0  # of a rendering's crop as it was baked, pixels
+    focal: float = 0.0  # of a rendering's crop, pixels
     present: bool = False
     right: bool = True
 
@@ -137,6 +137,7 @@ class Renderings:
             layer = cv2.warpAffine(layer, matrix, (size, size), flags=cv2.INTER_LINEAR)
             outline = cv2.warpAffine(outline, matrix, (size, size), flags=cv2.INTER_LINEAR)
             vertices, keypoints = recut(vertices, keypoints, focal, len(rgba), matrix, size)
+            focal *= float(np.hypot(*matrix[:, 0]))
         image = np.round(layer[..., :3] + background * (1 - layer[..., 3:] / 255)).astype(np.uint8)
         return Sample(image, keypoints, np.asarray(outline), vertices, focal=focal, present=True)
 

@@ -10,7 +10,8 @@ import torch
 from fake_data import DEPTH, FOCAL, centroid, draw_dot, pinhole, write_photos, write_renderings
 
 from cmr_models.batches import PHOTO_SIDE, Batches, Mix, Photos, Renderings, Sample, collate, mirror, tracked
-from cmr_models.recut import rotate_z, warp
+from cmr_models.hand import load_hand
+from cmr_models.recut import recut, rotate_z, warp
 from cmr_runtime import Camera
 from cmr_runtime.roi import Roi
 
@@ -143,6 +144,25 @@ def test_a_moved_rendering_keeps_mesh_keypoints_and_outline_together(folder, see
     assert inside.max() < SIZE - 1
     extent = lambda p: (p.max(0) - p.min(0)) / np.ptp(p, axis=0).max()  # noqa: E731
     np.testing.assert_allclose(extent(inside), extent(hull), atol=0.06)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_crop_of_a_crop_is_a_crop(folder, seed):
+    """Cut twice, labels go where the camera of the second crop sees them: the mesh projects onto the joints."""
+    renderings, black = Renderings(folder), np.zeros((SIZE, SIZE, 3), np.uint8)
+    sample = renderings.sample(seed, black, ALWAYS, np.random.default_rng(seed))
+    matrix = tracked(sample.keypoints, TRACKED, 128, np.random.default_rng(seed))
+    vertices, keypoints = recut(sample.vertices, sample.keypoints, sample.focal, SIZE, matrix, 128)
+    focal, joints = sample.focal * np.hypot(*matrix[:, 0]), load_hand().joint_regressor @ vertices.astype(np.float64)
+    # Where the root lies is not given: it is solved for, from x z = f X + (x - c) ..., linear in its position.
+    c, rows, right = 63.5, [], []
+    for (x, y), joint in zip(keypoints.astype(float) - c, joints, strict=True):
+        rows += [[focal, 0, -x], [0, focal, -y]]
+        right += [x * joint[2] - focal * joint[0], y * joint[2] - focal * joint[1]]
+    root, *_ = np.linalg.lstsq(np.array(rows), np.array(right), rcond=None)
+    seen = focal * (joints + root)[:, :2] / (joints + root)[:, 2:] + c
+    np.testing.assert_allclose(seen, keypoints, atol=0.3)  # a crop is flat, a turned camera sees it a little aslant
+    assert root[2] == pytest.approx(DEPTH, rel=0.15)  # seen from as far away, but for the turn to its middle
 
 
 def test_background_shows_around_the_hand_and_through_nothing_else(folder):
