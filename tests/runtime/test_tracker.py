@@ -11,6 +11,7 @@ from disc_detector import SIZE, make_detector
 
 from cmr_runtime import Bundle, BundleError, Camera, CameraError, HandMeshTracker, InputError, Roi, Topology
 from cmr_runtime.arguments import Clock
+from cmr_runtime.finding import SCALE
 from cmr_runtime.search import Search
 from cmr_runtime.smoothing import Smoothing
 
@@ -47,6 +48,23 @@ def test_box_to_hand(bundle: Bundle, topology: Topology, side: str) -> None:
     np.testing.assert_allclose(centre, (150, 120), atol=3)
     ran = {stage for stage, value in vars(hand.times).items() if value > 0}
     assert ran == {"crop", "prior", "mesh", "decode", "registration"}
+
+
+@pytest.mark.parametrize("side", [50, 100, 180, 230])
+def test_a_box_that_fits_badly_is_drawn_again_around_the_hand(bundle: Bundle, side: float) -> None:
+    """Whatever the caller's box, the region that the hand is read in fits its joints; without rounds it is the box."""
+    image = draw_disc(W, HEIGHT, 150, 120, 40)
+    box = Roi(152, 118, side)
+    rois = {}
+    for refine in (0, 2):
+        with HandMeshTracker(bundle, mode="image", refine=refine) as tracker:
+            (hand,) = tracker.track(image, CAMERA, rois=[box])
+        rois[refine] = hand.roi
+        fitting = Roi.upright(hand.keypoints, SCALE)
+    assert (rois[0].cx, rois[0].cy, rois[0].size) == (box.cx, box.cy, box.size)
+    assert rois[2].overlap(fitting) > 0.7
+    if rois[0].overlap(fitting) > 0.8:
+        assert rois[2] == rois[0]
 
 
 def test_each_box_gives_a_hand_unless_there_is_none(bundle: Bundle) -> None:
