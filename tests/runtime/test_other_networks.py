@@ -156,7 +156,10 @@ def test_weak_peaks_are_no_hand_and_the_caller_may_say_how_weak(tmp_path: Path) 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_side_that_is_given_saves_the_second_look(bundle: Bundle, side: str, monkeypatch: pytest.MonkeyPatch) -> None:
     image = draw_disc(W, HEIGHT, 150, 120, 40, side)
-    with HandMeshTracker(bundle, mode="image") as judging, HandMeshTracker(bundle, mode="image", side=side) as told:
+    with (
+        HandMeshTracker(bundle, mode="image", refine=0) as judging,
+        HandMeshTracker(bundle, mode="image", side=side, refine=0) as told,
+    ):
         (judged,) = judging.track(image, CAMERA, rois=[BOX])
         looks = _looks(monkeypatch)
         (hand,) = told.track(image, CAMERA, rois=[BOX])
