@@ -126,13 +126,13 @@ class Renderings:
         layer = np.dstack([rgba[..., :3] * (rgba[..., 3:] / np.float32(255)), rgba[..., 3:].astype(np.float32)])
         if random.random() < mix.softened:
             layer = cv2.GaussianBlur(layer, (0, 0), random.uniform(*mix.soft))
-        matrix, middle, focal = None, np.full(2, (len(rgba) - 1) / 2), float(folder.focal[k])
+        matrix, focal = None, float(folder.focal[k])
         if random.random() < mix.tracked:
             matrix = tracked(keypoints, mix, size, random)
         elif random.random() < mix.zoomed or size != len(rgba):
             zoom = np.exp(random.uniform(*np.log(mix.zoom))) * size / len(rgba)
             shift = random.uniform(-1, 1, 2) * mix.shift * size
-            matrix = warp(size, random.normal(0, mix.turn), zoom, middle, shift)
+            matrix = warp(size, random.normal(0, mix.turn), zoom, np.full(2, (len(rgba) - 1) / 2), shift)
         if matrix is not None:
             layer = cv2.warpAffine(layer, matrix, (size, size), flags=cv2.INTER_LINEAR)
             outline = cv2.warpAffine(outline, matrix, (size, size), flags=cv2.INTER_LINEAR)

@@ -70,10 +70,10 @@ class Validation:
             parts["right"].append(out.prior.right[:, 0].cpu().numpy() > 0)
         return {k: np.concatenate(v) for k, v in parts.items()}
 
-    def _closer(self, maps: np.ndarray, sample: Sample) -> Sample:
-        """Cut a rendering again around the joints that heat maps show."""
+    def _closer(self, seen: np.ndarray, sample: Sample) -> Sample:
+        """Cut a rendering again around the joints (J, 2) that were seen in it."""
         size = self.config.size
-        roi = Roi.upright(decode(maps, size)[0], SCALE)
+        roi = Roi.upright(seen, SCALE)
         matrix = roi.matrix(size)
         vertices, keypoints = recut(sample.vertices, sample.keypoints, sample.focal, size, matrix, size)
         silhouette = cv2.warpAffine(sample.silhouette, matrix, (size, size), flags=cv2.INTER_LINEAR)
@@ -90,17 +90,15 @@ class Validation:
         figures: dict[str, float] = {}
         regressor = net.joint_regressor.cpu().numpy()
         right, present = [], []
-        sets = {"synth": self.rendered, "photo": self.photos, "tracked": []}
-        for name, samples in sets.items():
+        tracked: list[Sample] = []  # filled by the first round
+        for name, samples in (("synth", self.rendered), ("photo", self.photos), ("tracked", tracked)):
             if not samples:
                 continue
             got = self._predict(net, samples)
+            seen = [decode(maps, self.config.size)[0] for maps in got["maps"]]
             if name == "synth":
-                sets["tracked"] = [self._closer(m, s) for m, s in zip(got["maps"], samples, strict=True)]
-            pixels = [
-                mean_distance(decode(m, self.config.size)[0], s.keypoints)
-                for m, s in zip(got["maps"], samples, strict=True)
-            ]
+                tracked += [self._closer(points, s) for points, s in zip(seen, samples, strict=True)]
+            pixels = [mean_distance(points, s.keypoints) for points, s in zip(seen, samples, strict=True)]
             figures[f"{name}_px256"] = float(np.mean(pixels)) * 256 / self.config.size
             truth = [s.world if s.vertices is None else regressor @ s.vertices for s in samples]
             pairs = list(zip(got["joints"], truth, strict=True))
