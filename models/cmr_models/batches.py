@@ -129,10 +129,12 @@ class Renderings:
         matrix, focal = None, float(folder.focal[k])
         if random.random() < mix.tracked:
             matrix = tracked(keypoints, mix, size, random)
-        elif random.random() < mix.zoomed or size != len(rgba):
+        elif random.random() < mix.zoomed:
             zoom = np.exp(random.uniform(*np.log(mix.zoom))) * size / len(rgba)
             shift = random.uniform(-1, 1, 2) * mix.shift * size
             matrix = warp(size, random.normal(0, mix.turn), zoom, np.full(2, (len(rgba) - 1) / 2), shift)
+        elif size != len(rgba):
+            matrix = warp(size, 0.0, size / len(rgba), np.full(2, (len(rgba) - 1) / 2), np.zeros(2))
         if matrix is not None:
             layer = cv2.warpAffine(layer, matrix, (size, size), flags=cv2.INTER_LINEAR)
             outline = cv2.warpAffine(outline, matrix, (size, size), flags=cv2.INTER_LINEAR)

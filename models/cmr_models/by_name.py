@@ -40,8 +40,6 @@ def make_objective(name: str, size: int | None = None, **recipe: Any) -> Objecti
     """
     if name not in network_names():
         raise ValueError(f"unknown network {name!r}; choose from {', '.join(network_names())}")
-    if size is not None and (size < 32 or size % 32):
-        raise ValueError(f"size is {size}; need a multiple of 32")
     if name == DEFAULT:
         config = HandNetConfig() if size is None else HandNetConfig(size=size)
         return HandNetObjective(config, HandNetRecipe(**recipe))

@@ -22,7 +22,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,9 +160,9 @@ def main() -> None:
             objective = TaughtObjective(args.teacher, args.blocks, HandNetRecipe(**recipe))
         elif args.start:
             start, _ = load_checkpoint(args.start)
-            if args.size not in (None, start.config.size):
-                parser.error(f"--size {args.size}: --start {args.start} has {start.config.size}; leave out --size")
-            objective = HandNetObjective(start.config, HandNetRecipe(**recipe))
+            # Nothing in the network depends on the size of its image: weights of one serve another.
+            config = replace(start.config, size=args.size or start.config.size)
+            objective = HandNetObjective(config, HandNetRecipe(**recipe))
             objective.net.load_state_dict(start.state_dict())
         else:
             objective = make_objective(args.network, args.size, **recipe)

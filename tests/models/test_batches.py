@@ -113,6 +113,17 @@ def test_another_size_of_input_scales_image_and_labels(folder):
     assert np.abs(centroid(sample.image[..., 0], at) - at).max() < 0.15
 
 
+def test_another_size_of_input_moves_nothing_by_itself(folder):
+    """What shall stay as it was baked is only resized: the same part of the picture, the same mesh."""
+    renderings, size = Renderings(folder), 160
+    blank = np.zeros((size, size, 3), np.uint8)
+    still = renderings.sample(1, blank[:SIZE, :SIZE], PLAIN, np.random.default_rng(3))
+    larger = renderings.sample(1, blank, PLAIN, np.random.default_rng(3))
+    np.testing.assert_allclose((larger.keypoints + 0.5) / size, (still.keypoints + 0.5) / SIZE, atol=1e-5)
+    np.testing.assert_allclose(larger.vertices, still.vertices, atol=1e-7)
+    assert larger.focal / size == pytest.approx(still.focal / SIZE)
+
+
 @pytest.mark.parametrize("mix", [ALWAYS, TRACKED], ids=["moved", "tracked"])
 @pytest.mark.parametrize("seed", range(6))
 def test_a_moved_rendering_has_the_mesh_that_the_runtime_turns_back(folder, seed, mix):

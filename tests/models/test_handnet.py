@@ -274,6 +274,7 @@ DAMAGES = {
     "no network can be made of config": lambda c: c["config"].update(size="big"),
     "made of config ": lambda c: c["config"].update(widths=None),
     "of config": lambda c: c["config"].update(mean=(0.0, 0.0)),
+    "belong to another network": lambda c: c["config"].update(prior_widths=(10**6,) * 4),  # many terabytes
     "topology is a list": lambda c: c.update(topology=[1]),
     r"topology: missing \['faces'\]": lambda c: c["topology"].pop("faces"),
     r"misshapen \['template'\]": lambda c: c["topology"].update(template="x"),

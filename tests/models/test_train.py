@@ -73,7 +73,7 @@ def run(monkeypatch, data, out, *more: str) -> None:
     photos = ["--photos", str(data[1])]
     monkeypatch.setattr(train, "VALIDATION", 2)
     monkeypatch.setattr(default, "Mix", partial(Mix, rendered=2, photos=1, empty=1))
-    monkeypatch.setattr(by_name, "HandNetConfig", lambda: CONFIG)
+    monkeypatch.setattr(by_name, "HandNetConfig", lambda **sizes: replace(CONFIG, **sizes))
     monkeypatch.setattr(
         paper, "Mix", lambda **kinds: Mix(**kinds | {"rendered": 3, "photos": int(kinds["photos"] > 0)})
     )
@@ -249,14 +249,25 @@ def test_too_few_renderings_are_refused(data, tmp_path, monkeypatch, capsys):
     assert f"--synth {few}: cannot be used (need more than 2 renderings" in capsys.readouterr().err
 
 
-def test_a_run_starts_with_the_size_of_the_weights_that_it_starts_from(data, tmp_path, monkeypatch, capsys):
+def test_a_run_starts_with_the_size_of_the_weights_that_it_starts_from(data, tmp_path, monkeypatch):
     start, out = tmp_path / "start.pt", tmp_path / "run"
     save_checkpoint(start, small_net(config=replace(CONFIG, size=32)))
     run(monkeypatch, data, out, "--start", str(start), "--minutes", "0")
     assert load_checkpoint(out / "model.pt")[0].config.size == 32
+
+
+def test_weights_of_one_size_start_a_run_of_another(data, tmp_path, monkeypatch, capsys):
+    start, out = tmp_path / "start.pt", tmp_path / "run"
+    net = small_net(config=replace(CONFIG, size=32))
+    save_checkpoint(start, net)
+    run(monkeypatch, data, out, "--start", str(start), "--size", "64", "--minutes", "0")
+    other, _ = load_checkpoint(out / "model.pt")
+    assert other.config.size == 64
+    for name, weight in net.prior.trunk.stem.state_dict().items():  # frozen, so that one step leaves it alone
+        torch.testing.assert_close(other.prior.trunk.stem.state_dict()[name], weight, rtol=0, atol=0)
     with pytest.raises(SystemExit):
-        run(monkeypatch, data, tmp_path / "no", "--start", str(start), "--size", "64")
-    assert f"--size 64: --start {start} has 32; leave out --size" in capsys.readouterr().err
+        run(monkeypatch, data, tmp_path / "no", "--start", str(start), "--size", "100")
+    assert "size is 100; need a multiple of 32" in capsys.readouterr().err
 
 
 def test_a_run_goes_on_with_its_own_arguments_only(data, mobile, monkeypatch, capsys):

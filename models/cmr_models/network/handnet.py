@@ -38,6 +38,11 @@ class HandNetConfig:
     mesh_widths: tuple[int, ...] = (24, 32, 48, 64)
     mesh_blocks: tuple[int, ...] | None = None  # of the second encoder, see `Trunk`; None is all
 
+    def __post_init__(self) -> None:
+        """Refuse a size that the trunk cannot halve five times."""
+        if type(self.size) is not int or self.size < 32 or self.size % 32:
+            raise ValueError(f"size is {self.size!r}; need a multiple of 32")
+
 
 def to_input(image: Tensor, config: HandNetConfig) -> Tensor:
     """Images (B, S, S, 3) uint8 -> normalised (B, 3, S, S), on the images' device."""
@@ -137,14 +142,15 @@ def load_checkpoint(path: Path) -> tuple[HandNet, dict[str, Any]]:
         raise ValueError(f"{path}: unknown settings {unknown}; the checkpoint belongs to another version")
     config = {k: tuple(v) if isinstance(v, list) else v for k, v in content["config"].items()}
     try:
-        net = HandNet(HandNetConfig(**config), load_hand())
-        if type(size := net.config.size) is not int or size < 32 or size % 32:
-            raise ValueError(f"size is {size!r}, need a multiple of 32")
-        to_input(torch.zeros(1, 1, 1, 3), net.config)
+        sizes = HandNetConfig(**config)
+        with torch.device("meta"):  # takes no memory, whatever the sizes are
+            wanted = HandNet(sizes, load_hand()).state_dict()
+        to_input(torch.zeros(1, 1, 1, 3), sizes)
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{path}: no network can be made of config ({error}); the file is damaged") from error
-    if faults := _differences(net.state_dict(), content["state_dict"]):
+    if faults := _differences(wanted, content["state_dict"]):
         raise ValueError(f"{path}: {faults}; the weights belong to another network")
+    net = HandNet(sizes, load_hand())
     topology = dict(content["topology"])
     if type(root := topology.pop("root_joint", None)) is not int:
         raise ValueError(f"{path}: topology has root_joint {root!r}, need a whole number; the file is damaged")
