@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from .arguments import check_whole
 from .camera import Camera
+from .command import command
 from .errors import CmrError, InputError
 from .files import write_whole
 from .image_io import read_image
@@ -72,6 +73,7 @@ class Calibration:
     views: int
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `cmr-calibrate`; returns the exit code: 0, 2 after an error."""
     options = _parser().parse_args(arguments)

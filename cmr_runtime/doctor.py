@@ -19,6 +19,7 @@ import numpy.typing as npt
 # What needs more than NumPy is imported by the checks: that it is absent is for them to find.
 from .bundle import Bundle
 from .camera import Camera
+from .command import command
 from .errors import CmrError
 from .options import up_to
 from .topology import Topology
@@ -67,6 +68,7 @@ class Report:
         return all(check.ok for check in self.checks)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `cmr-doctor`; returns the exit code: 0, 1 if something is wrong."""
     parser = argparse.ArgumentParser(

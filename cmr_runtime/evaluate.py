@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .camera import Camera
+from .command import command
 from .draw import contact_sheet, draw_hands
 from .errors import CmrError, InputError
 from .image_io import read_image, write_image
@@ -174,6 +175,7 @@ def evaluate(tracker: HandMeshTracker, samples: Sequence[Sample]) -> tuple[dict[
     return {k: round(float(v), 4) if isinstance(v, np.floating | float) else v for k, v in figures.items()}, pictures
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `cmr-eval`; returns the exit code."""
     options = _parser().parse_args(arguments)

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from .arguments import DEFAULT_FOV
 from .bundle import Bundle
 from .camera import Camera
+from .command import command
 from .draw import draw_hands
 from .errors import CameraError, CmrError, InputError
 from .exif import camera_from_exif
@@ -42,6 +43,7 @@ _Image = npt.NDArray[np.uint8]
 _STAGES = tuple(stage.name for stage in fields(StageTimes))
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `cmr-track`; returns the exit code: 0, 2 after errors (a line each), 130 after Ctrl-C (files are whole)."""
     options = _parser().parse_args(arguments)

@@ -13,6 +13,7 @@ from pathlib import Path
 import onnxruntime
 
 from ..bundle import SHIPPED
+from ..command import command
 from ..errors import CmrError, InputError
 from ..options import up_to
 from ..progress import Progress
@@ -31,6 +32,7 @@ from .turns import requests, run
 __all__ = ["main", "measure"]
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `cmr-bench`; returns the exit code: 0, 2 after an error (one line), 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)

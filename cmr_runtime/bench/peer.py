@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..command import command
 from ..precision import cache_folder
 from .worker import PeerError
 
@@ -143,6 +144,7 @@ def _python(location: Path) -> Path:
     return location / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the environment where there is none."""
     parser = argparse.ArgumentParser(prog=_MAKE, description=(__doc__ or "").splitlines()[0])

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cmr_runtime.command import command
+
 __all__ = ["main"]
 
 
@@ -42,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Export a checkpoint; print parity and cost; return 0, or 2 with one line on standard error."""
     args = _parser().parse_args(argv)

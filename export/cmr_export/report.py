@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from google.protobuf.message import DecodeError
 
 from cmr_runtime.bundle import Bundle
+from cmr_runtime.command import command
 from cmr_runtime.errors import CmrError
 from cmr_runtime.manifest import graph_part
 from cmr_runtime.precision import open_bundle
@@ -103,6 +104,7 @@ def report(done: Exported) -> str:
     return "\n".join(lines)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table of one bundle; return 0, or 2 with one line on standard error."""
     parser = argparse.ArgumentParser(prog="cmr_export.report", description=__doc__.splitlines()[0])
