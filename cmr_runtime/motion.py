@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .arguments import MAX_REACH
 from .camera import Camera
-from .finding import SCALE
+from .finding import ROOMY
 from .results import Hand
 from .roi import Roi
 
@@ -61,7 +61,7 @@ class Motion:
         # Of a hand that is expected to pass the camera, the image has no place, or none that can be looked at.
         if not np.abs(points).max() <= MAX_REACH:
             return self._roi
-        roi = Roi.upright(points, SCALE, self._roi.angle, self._roi.mirrored)
+        roi = Roi.upright(points, ROOMY, self._roi.angle, self._roi.mirrored)
         return roi if roi.size <= MAX_REACH else self._roi
 
     def possible(self, root: _Float, time: float) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from disc_bundle import draw_disc
 
 from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker, Roi
-from cmr_runtime.finding import SCALE
+from cmr_runtime.finding import ROOMY
 from cmr_runtime.following import Follower
 from cmr_runtime.motion import Motion
 
@@ -39,7 +39,7 @@ def _at(hand: Hand, root: tuple[float, float, float], side: str, misfit: float =
         translation=np.array(root, dtype=np.float64),
         handedness=side,
         handedness_score=1.0,
-        roi=Roi.upright(points, SCALE, mirrored=side == "left"),
+        roi=Roi.upright(points, ROOMY, mirrored=side == "left"),
         registration=dataclasses.replace(hand.registration, residual_2d=misfit * float(np.ptp(points, axis=0).max())),
     )
 
@@ -96,7 +96,7 @@ def test_a_fast_hand_is_looked_for_where_it_will_be(model: Hand) -> None:
     motion = Motion()
     for frame in range(10):
         motion.update(_at(model, (-0.1 + 0.02 * frame, 0.0, 0.5), "right"), frame / 30)
-    expected = Roi.upright(CAMERA.project(_at(model, (0.1, 0.0, 0.5), "right").joints), SCALE)
+    expected = Roi.upright(CAMERA.project(_at(model, (0.1, 0.0, 0.5), "right").joints), ROOMY)
     roi = motion.roi(10 / 30, CAMERA)
     assert roi.cx == pytest.approx(expected.cx, abs=2)
     assert roi.size == pytest.approx(expected.size, rel=0.01)

@@ -11,9 +11,11 @@ from disc_detector import SIZE, make_detector
 
 from cmr_runtime import Bundle, BundleError, Camera, CameraError, HandMeshTracker, InputError, Roi, Topology
 from cmr_runtime.arguments import Clock
-from cmr_runtime.finding import SCALE
+from cmr_runtime.finding import ROOMY, SCALE
+from cmr_runtime.network import PriorOutput
 from cmr_runtime.search import Search
 from cmr_runtime.smoothing import Smoothing
+from cmr_runtime.view import View, Viewer
 
 W, HEIGHT = 320, 240
 CAMERA = Camera.from_fov(60, W, HEIGHT)
@@ -93,6 +95,27 @@ def test_image_mode_searches_and_remembers_nothing(bundle: Bundle) -> None:
     np.testing.assert_array_equal(first.vertices, second.vertices)
 
 
+def test_a_hand_that_was_searched_for_is_read_in_a_tight_box(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = draw_disc(W, HEIGHT, 150, 120, 40)
+    with HandMeshTracker(bundle, mode="image") as tracker:
+        (hand,) = tracker.track(image, CAMERA)
+        assert hand.roi.size == pytest.approx(Roi.upright(hand.keypoints, SCALE).size, rel=0.04)
+        assert hand.roi.size < 0.97 * Roi.upright(hand.keypoints, ROOMY).size
+
+        # If the hand is not seen there, it stays as it was found.
+        tight, nothing = hand.roi, PriorOutput(presence=0.0)
+        look = Viewer.__call__
+
+        def fading(self: Viewer, image: np.ndarray, roi: Roi) -> View:
+            view = look(self, image, roi)
+            return dataclasses.replace(view, prior=nothing) if roi.overlap(tight) > 0.95 else view
+
+        monkeypatch.setattr(Viewer, "__call__", fading)
+        (hand,) = tracker.track(image, CAMERA)
+    assert hand.roi.size > 1.03 * tight.size
+    assert hand.score > 0.99
+
+
 def test_video_follows_without_searching_again(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     searches = []
     search = Search.__call__
@@ -166,7 +189,7 @@ def test_numbers_of_numpy_are_taken_and_words_refused(bundle: Bundle) -> None:
 
 def test_a_box_that_fits_is_kept_and_one_that_does_not_is_drawn_again(bundle: Bundle) -> None:
     image = draw_disc(W, HEIGHT, 150, 120, 40)
-    fits, wide = (82.5, 52.5, 218.5, 188.5), (0, -40, 320, 280)
+    fits, wide = (87, 57, 214, 184), (0, -40, 320, 280)
     with HandMeshTracker(bundle, mode="image") as tracker:
         (kept,), (drawn,) = tracker.track(image, CAMERA, rois=[fits]), tracker.track(image, CAMERA, rois=[wide])
     assert kept.roi == Roi.from_box(fits)
