@@ -110,9 +110,7 @@ class Finder:
         Keypoints in unlabelled frames err by 3 % less.
         """
         better = self._viewer(image, view.closer(SCALE))
-        if not better.presence >= self._min_presence:
-            return view
-        return replace(better, crop_ms=view.crop_ms + better.crop_ms, prior_ms=view.prior_ms + better.prior_ms)
+        return better.with_time_of(view) if better.presence >= self._min_presence else view
 
     def _look_closer(self, image: _Image, box: Roi) -> View:
         """Look at a box, drawn again around what is seen in it where the hand lies askew or fits it badly."""

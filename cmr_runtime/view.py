@@ -75,6 +75,10 @@ class View:
             return self.roi
         return Roi.upright(self.keypoints, scale, self.roi.angle, self.roi.mirrored)
 
+    def with_time_of(self, other: View) -> View:
+        """Return this view with the time of another look at the same hand added."""
+        return replace(self, crop_ms=self.crop_ms + other.crop_ms, prior_ms=self.prior_ms + other.prior_ms)
+
     @property
     def clarity(self) -> float:
         """Mean height of the joints' peaks, 0 to 1: what only resembles a hand has no clear joints. 1 without peaks."""
@@ -129,4 +133,4 @@ class Viewer:
             return view
         other = self(image, roi.flipped())
         chosen = other if other.prior.right > view.prior.right else view
-        return replace(chosen, crop_ms=view.crop_ms + other.crop_ms, prior_ms=view.prior_ms + other.prior_ms)
+        return chosen.with_time_of(view if chosen is other else other)
