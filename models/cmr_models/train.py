@@ -9,7 +9,8 @@ r"""Train the default network, or one of the paper's by name.
         --blocks 4 5 7 8 10 11
 
 Reads from top to bottom. A run stopped at any time, or by ``--minutes``, goes on where it was when started again with
-the same arguments, and is not mixed with others. Everything it does follows from the seed and the number of the step.
+the same arguments, and is not mixed with others. Everything it does follows from the seed, the number of the step and
+the number of processes.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import argparse
 import copy
 import json
 import math
+import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -38,6 +40,7 @@ from .network.handnet import load_checkpoint
 from .network.objective import HandNetObjective, HandNetRecipe
 from .network.taught import TaughtObjective
 from .objective import Objective, Recipe
+from .processes import Processes, together
 from .validate import Validation
 
 VALIDATION = 512  # renderings kept from training
@@ -71,11 +74,11 @@ def usable(parser: argparse.ArgumentParser, what: str) -> Iterator[None]:
         parser.error(f"{what}: cannot be used ({' '.join(str(error).split()) or type(error).__name__})")
 
 
-def arguments_of(args: argparse.Namespace, objective: Objective) -> dict[str, Any]:
+def arguments_of(args: argparse.Namespace, objective: Objective, processes: int) -> dict[str, Any]:
     """All that a run must not change on its way, by option or setting."""
     config = asdict(objective.input)
     own = {"network": args.network, "teacher": args.teacher and str(args.teacher), "blocks": config.pop("mesh_blocks")}
-    own["times"] = args.times
+    own |= {"times": args.times, "processes": processes}
     return own | config | asdict(objective.recipe)
 
 
@@ -102,8 +105,8 @@ def load_state(path: Path, arguments: dict[str, Any], options: set[str]) -> dict
     return state
 
 
-def main() -> None:
-    """Run the training."""
+def main(arguments: Sequence[str] | None = None, processes: Processes | None = None) -> None:
+    """Run the training, or this process' part of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder of the run")
     parser.add_argument("--synth", type=Path, nargs="+", required=True, help="folders of cmr_models.synth.bake")
@@ -135,7 +138,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that make batches")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the training itself")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_args()
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="that share each batch and its gradients: on N cores sooner done than N threads; give --threads 1",
+    )
+    args = parser.parse_args(arguments)
 
     if args.trunk and args.network != DEFAULT:
         parser.error(f"--trunk {args.trunk}: weights of {DEFAULT}, not of {args.network}; leave it out")
@@ -145,9 +155,14 @@ def main() -> None:
         parser.error(f"--start {args.start} gives all weights of {DEFAULT}; leave out --trunk, --teacher and --network")
     if args.blocks and not args.teacher:
         parser.error("--blocks are of the mesh stage that --teacher teaches; give one")
-    for name in ("steps", "times", "workers"):
+    for name in ("steps", "times", "workers", "processes"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} {getattr(args, name)}: need at least 1")
+    if args.processes > 1 and args.device != "cpu":
+        parser.error(f"--processes {args.processes} are for --device cpu, not {args.device}")
+    if args.processes > 1 and processes is None:
+        return together(args.processes, main, sys.argv[1:] if arguments is None else arguments)
+    processes = processes or Processes()
     terms_of_use: dict[str, Any] = {}
     if args.about:
         with usable(parser, f"--about {args.about}"):
@@ -169,6 +184,8 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     net, recipe, mix, size = objective.net, objective.recipe, objective.mix.times(args.times), objective.input.size
+    with usable(parser, f"--processes {processes.count}"):
+        mix = mix.part(processes.count)
     if args.trunk:
         with usable(parser, f"--trunk {args.trunk}"):
             net.start_from(read_arrays(args.trunk))
@@ -183,35 +200,37 @@ def main() -> None:
                 raise ValueError(f"need more than {VALIDATION} renderings, which are kept for validation; bake more")
     renderings = Renderings(*args.synth, first=VALIDATION)
     with usable(parser, f"--photos {args.photos}"):
-        batches = Batches(renderings, args.photos, size, mix, args.seed, recipe.steps)
+        batches = Batches(renderings, args.photos, size, mix, args.seed, recipe.steps * processes.count)
         validation = Validation(Renderings(args.synth[0], last=VALIDATION), args.photos, objective.input)
 
-    arguments = arguments_of(args, objective)
+    settings = arguments_of(args, objective, processes.count)
     state_path, first = args.out / "state.pt", 0
     if state_path.exists():
         try:
-            state = load_state(state_path, arguments, set(vars(args)))
+            state = load_state(state_path, settings, set(vars(args)))
             net.load_state_dict(state["net"])
             average.load_state_dict(state["average"])
             optimiser.load_state_dict(state["optimiser"])
         except (ValueError, RuntimeError) as error:  # the latter: weights of another shape
             parser.error(str(error))
         first = state["step"]
-        print(f"goes on at step {first}", flush=True)
+        processes.print(f"goes on at step {first}")
     args.out.mkdir(parents=True, exist_ok=True)
 
-    steps = Subset(batches, range(first, recipe.steps))
+    steps = Subset(batches, processes.of(range(first, recipe.steps)))
     loader = DataLoader(steps, batch_size=None, num_workers=args.workers, prefetch_factor=4)
 
     def save(step: int) -> None:
         state = {"net": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-        save_content(state_path, {**state, "network": args.network, "arguments": arguments, "step": step})
+        save_content(state_path, {**state, "network": args.network, "arguments": settings, "step": step})
         about = {"step": step, "recipe": asdict(recipe), "mix": asdict(mix), "renderings": len(batches.renderings)}
         about |= terms_of_use
         objective.save(args.out / "model.pt", average, json.dumps(about))
 
+    made = iter(loader)
+    processes.join()
     began, shown, sums = time.monotonic(), time.monotonic(), {}
-    for step, batch in enumerate(loader, first):
+    for step, batch in enumerate(made, first):
         batch = {k: v.to(args.device) for k, v in batch.items()}
         for group in optimiser.param_groups:
             group["lr"] = rate_at(step, recipe) * group["scale"]
@@ -219,6 +238,7 @@ def main() -> None:
         values = torch.stack(list(terms.values()))
         optimiser.zero_grad(set_to_none=True)
         values.sum().backward()
+        processes.share_gradients(net)
         torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], recipe.clip)
         optimiser.step()
         update_average(average, net, min(recipe.average, (step + 1) / (step + 10)))
@@ -229,11 +249,11 @@ def main() -> None:
             now = time.monotonic()
             means = " ".join(f"{name} {np.mean(values):.3f}" for name, values in sums.items())
             rate, left = 50 / (now - shown), recipe.steps - step - 1
-            speed = f"{rate * len(batch['image']):.0f}/s, {left / rate / 60:.0f} min left"
-            print(f"{step + 1}/{recipe.steps} {speed} | {means}", flush=True)
+            speed = f"{rate * len(batch['image']) * processes.count:.0f}/s, {left / rate / 60:.0f} min left"
+            processes.print(f"{step + 1}/{recipe.steps} {speed} | {means}")
             shown, sums = now, {}
-        late = time.monotonic() - began > args.minutes * 60
-        if (step + 1) % 1000 == 0 or step + 1 == recipe.steps or late:
+        late = processes.any(time.monotonic() - began > args.minutes * 60)
+        if processes.first and ((step + 1) % 1000 == 0 or step + 1 == recipe.steps or late):
             save(step + 1)
             figures = objective.figures(average.eval(), validation)
             print(json.dumps({"step": step + 1, **figures}), flush=True)

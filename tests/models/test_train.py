@@ -4,19 +4,18 @@
 import json
 import math
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from fake_data import write_renderings
 from small_net import CONFIG, SIZE, lively_net, small_net
+from small_training import COUNTS, arguments_for, make_small
 
 from cmr_export.bundle import export
-from cmr_models import by_name, train
+from cmr_models import train
 from cmr_models.batches import Mix
 from cmr_models.network import load_checkpoint, save_checkpoint, to_input
-from cmr_models.network import objective as default
 from cmr_models.objective import Recipe
 from cmr_models.paper import objective as paper
 from cmr_models.paper.config import names, paper_config
@@ -24,7 +23,6 @@ from cmr_models.paper.hierarchy import MeshHierarchy
 from cmr_models.paper.objective import PaperObjective, PaperRecipe
 from cmr_models.paper.recognise import load_paper_checkpoint
 from cmr_models.train import rate_at, update_average
-from cmr_models.validate import Validation
 
 # Recipe
 
@@ -70,16 +68,8 @@ def test_average_takes_the_running_statistics_along():
 
 def run(monkeypatch, data, out, *more: str) -> None:
     """Train the default network, made small, or the one that ``more`` names."""
-    photos = ["--photos", str(data[1])]
-    monkeypatch.setattr(train, "VALIDATION", 2)
-    monkeypatch.setattr(default, "Mix", partial(Mix, rendered=2, photos=1, empty=1))
-    monkeypatch.setattr(by_name, "HandNetConfig", lambda **sizes: replace(CONFIG, **sizes))
-    monkeypatch.setattr(
-        paper, "Mix", lambda **kinds: Mix(**kinds | {"rendered": 3, "photos": int(kinds["photos"] > 0)})
-    )
-    monkeypatch.setattr(train, "Validation", partial(Validation, count=2))
-    arguments = [str(out), "--synth", str(data[0]), *photos, "--steps", "3", "--threads", "1", "--device", "cpu", *more]
-    monkeypatch.setattr("sys.argv", ["train", *arguments])
+    make_small(monkeypatch, COUNTS)
+    monkeypatch.setattr("sys.argv", ["train", *arguments_for(data, out, *more)])
     train.main()
 
 
@@ -227,6 +217,8 @@ def test_checkpoints_of_all_networks_are_recognised(name, tmp_path):
         (("--steps", "-3"), "--steps -3: need at least 1"),
         (("--times", "0"), "--times 0: need at least 1"),
         (("--workers", "0"), "--workers 0: need at least 1"),
+        (("--processes", "0"), "--processes 0: need at least 1"),
+        (("--processes", "2", "--device", "cuda"), "--processes 2 are for --device cpu, not cuda"),
         *(
             (("--" + name, "absent"), f"--{name} absent: cannot be used")
             for name in ("about", "synth", "photos", "trunk")

@@ -66,11 +66,11 @@ def filter_images(images: Tensor, kernels: Tensor) -> Tensor:
 def expose(images: Tensor, gain: Tensor, gamma: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
     """Gains per channel (B, 3), then gamma, contrast about the mean, and saturation (B,)."""
     gamma, contrast, saturation = (v[:, None, None, None] for v in (gamma, contrast, saturation))
-    images = (images * gain[:, :, None, None]).clamp(1e-4, 1) ** gamma
+    images = (images * gain[:, :, None, None]).clamp_(1e-4, 1).pow_(gamma)
     mean = images.mean((1, 2, 3), keepdim=True)
-    images = mean + (images - mean) * contrast
+    images.sub_(mean).mul_(contrast).add_(mean)
     grey = images.mean(1, keepdim=True)
-    return (grey + (images - grey) * saturation).clamp(0, 1)
+    return images.sub_(grey).mul_(saturation).add_(grey).clamp_(0, 1)
 
 
 def lower_resolution(images: Tensor, factor: float) -> Tensor:
@@ -98,7 +98,7 @@ def _some(rng: Rng, effect: tuple[float, float, float], count: int) -> tuple[Ten
 def degrade(rng: Rng, images: Tensor) -> Tensor:
     """Photograph images (B, H, W, 3) uint8 with random cameras; the same shape and type."""
     count, device = len(images), images.device
-    x = images.permute(0, 3, 1, 2).float().to(device) / 255
+    x = images.to(device).permute(0, 3, 1, 2).contiguous() / 255
 
     index, sigma = _some(rng, BLUR, count)
     if len(index):
@@ -116,10 +116,11 @@ def degrade(rng: Rng, images: Tensor) -> Tensor:
     x = expose(x, *(v.to(device) for v in (gain, gamma, contrast, saturation)))
 
     index, sigma = _some(rng, NOISE, count)
-    level = torch.zeros(count)
-    level[index] = sigma
-    noise = rng.normal(*x.shape) * (1 - CHROMA_NOISE) + rng.normal(count, 1, *x.shape[2:]) * CHROMA_NOISE
-    x = x + noise.to(device) * level[:, None, None, None].to(device) * (0.5 + x.sqrt())
+    if len(index):
+        some = x[index]
+        colour, grey = rng.normal(*some.shape), rng.normal(len(some), 1, *some.shape[2:])
+        noise = sigma[:, None, None, None] * ((1 - CHROMA_NOISE) * colour + CHROMA_NOISE * grey)
+        x[index] = some + noise.to(device) * (0.5 + some.sqrt())
 
     index, factor = _some(rng, RESAMPLE, count)
     for i, f in zip(index.tolist(), factor.tolist(), strict=True):
