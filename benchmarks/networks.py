@@ -22,7 +22,7 @@ import onnxruntime
 
 from cmr_runtime import Bundle
 from cmr_runtime.bench.machine import describe_machine
-from cmr_runtime.bench.peer import AGAIN, peer_python
+from cmr_runtime.bench.peer import mend, peer_python
 from cmr_runtime.bench.worker import Worker
 from cmr_runtime.errors import CmrError
 from cmr_runtime.network import MeshStage, PriorStage
@@ -150,11 +150,11 @@ def table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def landmark_worker(python: str, model: str, threads: int) -> Worker:
+def landmark_worker(python: str | None, model: str, threads: int) -> Worker:
     """Worker with MediaPipe's hand landmark network, `model` being ``full`` or ``lite``."""
     script = Path(__file__).with_name("peer_landmarks.py")
-    command = [python, "-I", str(script), "--model", model, "--threads", str(threads)]
-    return Worker(command, f"MediaPipe landmarks {model}", mend=AGAIN)
+    command = [peer_python(python), "-I", str(script), "--model", model, "--threads", str(threads)]
+    return Worker(command, f"MediaPipe landmarks {model}", mend=mend(python))
 
 
 def compare(
@@ -169,7 +169,6 @@ def compare(
     BundleError
         The bundle's graphs do not run.
     """
-    python = peer_python(python)
     report: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d %H:%M %Z"),
         "machine": describe_machine(),

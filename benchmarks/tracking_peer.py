@@ -13,13 +13,13 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from cmr_runtime import Camera, Roi
-from cmr_runtime.bench.peer import AGAIN, peer_python
+from cmr_runtime.bench.peer import mend, peer_python
 from cmr_runtime.bench.worker import Worker
+from cmr_runtime.peer_eval import place
 
 __all__ = ["Peer", "Seen", "follow"]
 
@@ -44,7 +44,9 @@ class Peer(Worker):
 
     def __init__(self, model: str, python: str | None = None) -> None:
         script = Path(__file__).with_name("peer_tracks.py")
-        super().__init__([peer_python(python), "-I", str(script), "--model", model], f"MediaPipe {model}", mend=AGAIN)
+        super().__init__(
+            [peer_python(python), "-I", str(script), "--model", model], f"MediaPipe {model}", mend=mend(python)
+        )
 
     def look(self, image: Image, roi: Roi) -> Seen | None:
         """Return the landmarks in a region; None without a hand.
@@ -98,7 +100,7 @@ def follow(peer: Peer, clip: list[Image], starts: list[Roi | None], camera: Came
         if seen is None:
             continue
         frames += 1
-        solved, turn, shift = cv2.solvePnP(seen.world, seen.image, camera.matrix, None, flags=cv2.SOLVEPNP_SQPNP)
-        if solved and shift[2] > 0:
-            joints[number] = seen.world @ cv2.Rodrigues(turn)[0].T + shift[:, 0]
+        placed = place(seen.world, seen.image, camera)
+        if placed is not None:
+            joints[number] = placed
     return joints, frames

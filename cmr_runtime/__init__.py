@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .biomechanics import JointAngles, Violation, bone_lengths, joint_angles, violations
     from .bundle import Bundle, write_bundle
     from .camera import Camera
     from .errors import BundleError, CameraError, CmrError, InputError
@@ -35,20 +36,26 @@ __all__ = [
     "HandMeshTracker",
     "HandSequence",
     "InputError",
+    "JointAngles",
     "Registrar",
     "Registration",
     "Roi",
     "Smoothing",
     "StageTimes",
     "Topology",
+    "Violation",
     "__version__",
+    "bone_lengths",
     "bone_rotations",
+    "joint_angles",
     "register",
     "scale_from_depths",
+    "violations",
     "write_bundle",
 ]
 
 _MODULES = {
+    "biomechanics": ("JointAngles", "Violation", "bone_lengths", "joint_angles", "violations"),
     "bundle": ("Bundle", "write_bundle"),
     "camera": ("Camera",),
     "errors": ("BundleError", "CameraError", "CmrError", "InputError"),

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,54 +15,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .accuracy import Seen, figures, measure, table
 from .camera import Camera
 from .command import command
 from .draw import contact_sheet, draw_hands
 from .errors import CmrError, InputError
 from .image_io import read_image, write_image
-from .metrics import mean_distance, mpjpe, pa_mpjpe
 from .options import up_to
+from .peer_eval import MODELS, Peer
 from .results import Hand
 from .session import MAX_THREADS
 from .tracker import HandMeshTracker
 
-__all__ = ["PEERS", "Sample", "evaluate", "main", "read_samples"]
+__all__ = ["OURS", "Sample", "evaluate", "main", "read_samples", "track_samples"]
 
 _Image = npt.NDArray[np.uint8]
 
-#: `_fingerprint` of the 292 photos of `joints3d`: other photos or joints do not compare with `PEERS`.
-_PEERS_PHOTOS = "57cfd7465ac6e369c0ef56f070399ec26db829c2d374cb385f1ccaf4edf560db"
-#: MediaPipe Hands 0.10.14, lite and full, on the 292 photos of `joints3d` (camera space by PnP), measured.
-PEERS = {
-    "MediaPipe lite": {
-        "images": 292,
-        "found": 289 / 292,
-        "kp2d_px": 6.6,
-        "mpjpe_root_mm": 19.8,
-        "pa_mpjpe_mm": 10.6,
-        "cs_mpjpe_mean_mm": 29.1,
-        "cs_mpjpe_median_mm": 24.6,
-    },
-    "MediaPipe full": {
-        "images": 292,
-        "found": 291 / 292,
-        "kp2d_px": 6.4,
-        "mpjpe_root_mm": 16.2,
-        "pa_mpjpe_mm": 9.9,
-        "cs_mpjpe_mean_mm": 24.9,
-        "cs_mpjpe_median_mm": 17.2,
-    },
-}
-_FIGURES = (
-    ("images", "images", "{:d}"),
-    ("found", "found", "{:.1%}"),
-    ("kp2d_px", "2D, px", "{:.2f}"),
-    ("mpjpe_root_mm", "root-relative, mm", "{:.1f}"),
-    ("pa_mpjpe_mm", "PA, mm", "{:.1f}"),
-    ("cs_mpjpe_mean_mm", "camera space mean, mm", "{:.1f}"),
-    ("cs_mpjpe_median_mm", "camera space median, mm", "{:.1f}"),
-    ("handedness_accuracy", "handedness", "{:.1%}"),
-)
+#: What our tracker is called beside peers.
+OURS = "this model"
 #: The annotations, for the help of the command.
 _FORMAT = (
     'annotations.json: [{"image": FILE, "handedness": "left", "K": 3x3, "joints_camera_m": 21x3}, ...]; '
@@ -128,8 +98,10 @@ def track_samples(
         yield sample, image, camera, hands[0] if hands else None
 
 
-def evaluate(tracker: HandMeshTracker, samples: Sequence[Sample]) -> tuple[dict[str, Any], list[_Image]]:
-    """Measure a tracker on photos with known joints.
+def evaluate(
+    tracker: HandMeshTracker, samples: Sequence[Sample], peers: Sequence[Peer] = ()
+) -> tuple[dict[str, dict[str, Any]], list[_Image]]:
+    """Measure a tracker, and peers on the same photos, against known joints.
 
     Parameters
     ----------
@@ -137,42 +109,37 @@ def evaluate(tracker: HandMeshTracker, samples: Sequence[Sample]) -> tuple[dict[
         In mode image.
     samples : sequence of Sample
         With joints.
+    peers : sequence of Peer
+        Who is measured besides.
 
     Returns
     -------
     figures : dict
-        `images`; `found`, the share of photos that gave a hand; means over the photos found, None if there is none, of
-        `kp2d_px` (distance to the projected joints), `mpjpe_root_mm` (aligned at joint 9), `pa_mpjpe_mm`,
-        `cs_mpjpe_mean_mm` and `cs_mpjpe_median_mm` (camera frame, mean over joints, then mean or median over photos),
-        and `handedness_accuracy`.
+        By name, `OURS` first: `images`; `found`, the share of photos that gave a hand; means over the photos found,
+        None if there is none, of `kp2d_px` (distance to the projected joints), `mpjpe_root_mm` (aligned at joint 9),
+        `pa_mpjpe_mm`, `cs_mpjpe_mean_mm` and `cs_mpjpe_median_mm` (camera frame, mean over joints, then mean or median
+        over photos), `handedness_accuracy`, and `impossible_hands`, the share that violates anatomy.
     pictures : list of (H, W, 3) uint8
-        Overlays of all photos.
+        Our overlays of all photos.
+
+    Raises
+    ------
+    InputError
+        A photo without joints.
+    PeerError
+        A peer that fails.
     """
-    rows, pictures = [], []
+    photos: dict[str, list[dict[str, float] | None]] = {name: [] for name in (OURS, *(peer.name for peer in peers))}
+    pictures = []
     for sample, image, camera, hand in track_samples(tracker, samples):
         pictures.append(_picture(image, hand))
         if sample.joints is None:
             raise InputError(f"{sample.path.name} has no joints; joints3d needs a folder with annotations.json")
-        if hand is None:
-            continue
-        truth = sample.joints
-        rows.append(
-            (
-                mean_distance(hand.keypoints, camera.project(truth)),
-                1e3 * mpjpe(hand.joints, truth),
-                1e3 * pa_mpjpe(hand.joints, truth),
-                1e3 * mean_distance(hand.joints, truth),
-                float(hand.handedness == sample.handedness),
-            )
-        )
-    figures: dict[str, Any] = {"images": len(samples), "found": len(rows) / len(samples) if samples else 0.0}
-    table = np.array(rows).reshape(-1, 5)
-    mean = table.mean(axis=0) if rows else [None] * 5
-    figures["kp2d_px"], figures["mpjpe_root_mm"], figures["pa_mpjpe_mm"] = mean[0], mean[1], mean[2]
-    figures["cs_mpjpe_mean_mm"] = mean[3]
-    figures["cs_mpjpe_median_mm"] = np.median(table[:, 3]) if rows else None
-    figures["handedness_accuracy"] = mean[4]
-    return {k: round(float(v), 4) if isinstance(v, np.floating | float) else v for k, v in figures.items()}, pictures
+        ours = None if hand is None else Seen(hand.keypoints, hand.joints, hand.joints, hand.handedness)
+        for name, seen in {OURS: ours, **{peer.name: peer.look(sample.path, camera) for peer in peers}}.items():
+            measured = None if seen is None else measure(seen, sample.joints, sample.handedness, camera)
+            photos[name].append(measured)
+    return {name: figures(each) for name, each in photos.items()}, pictures
 
 
 @command
@@ -181,10 +148,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         samples = read_samples(Path(options.folder), options.limit)
-        with HandMeshTracker(options.model, mode="image", threads=options.threads, refine=options.refine) as tracker:
+        with ExitStack() as stack:
+            tracker = stack.enter_context(
+                HandMeshTracker(options.model, mode="image", threads=options.threads, refine=options.refine)
+            )
             if options.command == "joints3d":
-                figures, pictures = evaluate(tracker, samples)
-                print(json.dumps(figures) if options.json else _table(figures, _fingerprint(samples) == _PEERS_PHOTOS))
+                models = MODELS if options.peer else ()
+                peers = [stack.push(Peer(model, options.peer_python)) for model in models]
+                columns, pictures = evaluate(tracker, samples, peers)
+                print(_json(columns, peers) if options.json else "\n".join([table(columns), *_remarks(peers)]))
             else:
                 found = list(track_samples(tracker, samples))
                 pictures = [_picture(image, hand) for _, image, _, hand in found]
@@ -227,6 +199,14 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name == "joints3d":
             command.add_argument("--json", action="store_true", help="print one JSON object")
+            command.add_argument(
+                "--peer", choices=("mediapipe",), help="measure MediaPipe Hands, lite and full, on the same photos"
+            )
+            command.add_argument(
+                "--peer-python",
+                metavar="PATH",
+                help="interpreter with mediapipe; default: the environment of `python -m cmr_runtime.bench.peer`",
+            )
         sheet = "--sheet" if name == "joints3d" else "--out"
         command.add_argument(sheet, dest="sheet", required=name == "sheet", help="contact sheet to write (PNG, JPEG)")
     return parser
@@ -238,24 +218,17 @@ def _picture(image: _Image, hand: Hand | None) -> _Image:
     return np.ascontiguousarray(image // 3)  # darkened: no hand found
 
 
-def _fingerprint(samples: Sequence[Sample]) -> str:
-    """SHA-256 of photos, cameras and joints, whatever their order and names."""
-    each = []
-    for sample in samples:
-        joints = b"" if sample.joints is None else sample.joints.tobytes()
-        each.append(hashlib.sha256(sample.path.read_bytes() + sample.matrix.tobytes() + joints).digest())
-    return hashlib.sha256(b"".join(sorted(each))).hexdigest()
+def _json(columns: dict[str, dict[str, Any]], peers: Sequence[Peer]) -> str:
+    """Our figures as one object, in which those of peers stand under their names."""
+    others = {peer.name: columns[peer.name] | {"versions": peer.versions} for peer in peers}
+    return json.dumps(columns[OURS] | ({"peers": others} if peers else {}))
 
 
-def _table(figures: dict[str, Any], peers: bool) -> str:
-    columns = {"this model": figures, **(PEERS if peers else {})}
-    lines = [f"{'':<24}" + "".join(f"{name:>16}" for name in columns)]
-    for key, label, form in _FIGURES:
-        cells = [form.format(value[key]) if value.get(key) is not None else "–" for value in columns.values()]
-        lines.append(f"{label:<24}" + "".join(f"{cell:>16}" for cell in cells))
-    if peers:
-        lines.append("MediaPipe Hands 0.10.14: measured on the 292 photos of joints3d, camera space by PnP.")
-    return "\n".join(lines)
+def _remarks(peers: Sequence[Peer]) -> list[str]:
+    """Return what a reader must know of the peers' columns."""
+    versions = sorted({peer.versions.get("mediapipe", "of unknown version") for peer in peers})
+    how = "image mode, each photo with room around it; camera space by PnP of its world landmarks."
+    return [f"MediaPipe Hands {version}: {how}" for version in versions]
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from ..bundle import Bundle, shipped_file
 from ..errors import InputError
 from ..session import CPU, check_providers
 from .clip import Clip
-from .peer import AGAIN, peer_python
+from .peer import mend, peer_python
 from .report import BundleUsed
 from .worker import Worker
 
@@ -107,8 +107,8 @@ def mediapipe(python: str | None, num_hands: int) -> list[Entrant]:
         There is no such environment.
     """
     start = (peer_python(python), "-I", str(_CONTESTANT), "--num-hands", str(num_hands), "--system")
-    mend = AGAIN if python is None else f"--peer-python is {python}; it must be a Python with mediapipe"
-    return [Entrant(f"MediaPipe Hands {model}", "MediaPipe Hands", (*start, model), mend) for model in ("lite", "full")]
+    each = [(f"MediaPipe Hands {model}", (*start, model)) for model in ("lite", "full")]
+    return [Entrant(name, "MediaPipe Hands", command, mend(python)) for name, command in each]
 
 
 def reference(clone: str | None, assets: str | None, model: str, threads: int, num_hands: int) -> Entrant:

@@ -19,7 +19,7 @@ from ..command import command
 from ..precision import cache_folder
 from .worker import PeerError
 
-__all__ = ["AGAIN", "FILES_ONLY", "REQUIREMENTS", "create", "interpreter", "own_place", "peer_python"]
+__all__ = ["FILES_ONLY", "REQUIREMENTS", "create", "interpreter", "mend", "own_place", "peer_python"]
 
 #: Installed with what they depend on.
 REQUIREMENTS = (
@@ -38,8 +38,7 @@ FILES_ONLY = ("mediapipe==0.10.14",)
 
 _MAKE = "python -m cmr_runtime.bench.peer"
 _MEND = f"make the peer's environment with `{_MAKE}`, or name an interpreter of your own with --peer-python"
-#: What to do about an environment that fails.
-AGAIN = f"if its environment is broken, make it anew with `{_MAKE} --again`"
+_AGAIN = f"if its environment is broken, make it anew with `{_MAKE} --again`"
 
 
 def own_place() -> Path:
@@ -61,6 +60,11 @@ def peer_python(named: str | None) -> str:
     return str(interpreter()) if named is None else named
 
 
+def mend(named: str | None) -> str:
+    """Return what to do about the interpreter of `peer_python` if it fails."""
+    return _AGAIN if named is None else f"--peer-python is {named}; it must be a Python with mediapipe"
+
+
 def interpreter(location: Path | None = None) -> Path:
     """Python of the peer's environment.
 
@@ -80,13 +84,13 @@ def interpreter(location: Path | None = None) -> Path:
     except FileNotFoundError:
         raise PeerError(f"no complete peer environment at {location}; {_MEND}") from None
     except (OSError, ValueError) as error:
-        raise PeerError(f"the peer environment at {location} cannot be read ({error}); {AGAIN}") from error
+        raise PeerError(f"the peer environment at {location} cannot be read ({error}); {_AGAIN}") from error
     wanted = _pins()
     if found != wanted:
-        raise PeerError(f"the peer environment at {location} holds {found}, not {wanted}; {AGAIN}")
+        raise PeerError(f"the peer environment at {location} holds {found}, not {wanted}; {_AGAIN}")
     python = _python(location)
     if not python.exists():
-        raise PeerError(f"the peer environment at {location} has lost its Python; {AGAIN}")
+        raise PeerError(f"the peer environment at {location} has lost its Python; {_AGAIN}")
     return python
 
 

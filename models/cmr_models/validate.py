@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 import torch
 
+from cmr_runtime.biomechanics import violations
+from cmr_runtime.errors import InputError
 from cmr_runtime.finding import SCALE
 from cmr_runtime.heatmaps import decode
 from cmr_runtime.metrics import mean_distance, mpjpe, pa_mpjpe
@@ -85,7 +87,9 @@ class Validation:
         ``synth_`` is of renderings as they were baked: hands lie in any direction. ``tracked_`` is of the same, cut
         again upright around the joints that the network saw, as the tracker looks at a hand. ``_vertex_mm`` is the mean
         distance of vertices where the root joints alone are laid on each other, ``_iou`` the intersection over union of
-        the refined silhouette and the truth in its cells.
+        the refined silhouette and the truth in its cells. ``_violations`` is the share of hands found of which a joint
+        or a bone is anatomically not possible (`cmr_runtime.violations`), ``_truth_violations`` that of the true ones,
+        in photos of the weak labels.
         """
         figures: dict[str, float] = {}
         regressor = net.joint_regressor.cpu().numpy()
@@ -104,6 +108,9 @@ class Validation:
             pairs = list(zip(got["joints"], truth, strict=True))
             figures[f"{name}_pa_mm"] = 1000 * float(np.mean([pa_mpjpe(a, b) for a, b in pairs]))
             figures[f"{name}_root_mm"] = 1000 * float(np.mean([mpjpe(a, b) for a, b in pairs]))
+            if name != "synth":
+                figures[f"{name}_violations"] = _impossible(got["joints"])
+                figures[f"{name}_truth_violations"] = _impossible(truth)
             if name != "photo":
                 root = net.mesh.root[0].cpu().numpy()
                 apart = got["vertices"] - np.stack([s.vertices - root @ s.vertices for s in samples])
@@ -133,6 +140,18 @@ def _iou(found: np.ndarray, sample: Sample) -> float:
     return float((found & cells).sum() / max(1, (found | cells).sum()))
 
 
+def _impossible(hands: Sequence[np.ndarray]) -> float:
+    """Share of right hands (21, 3) that violate anatomy, or whose joints are no hand's at all."""
+
+    def wrong(joints: np.ndarray) -> bool:
+        try:
+            return bool(violations(joints, "right"))
+        except InputError:
+            return True
+
+    return float(np.mean([wrong(joints) for joints in hands]))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the figures of a checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -148,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     validation = Validation(Renderings(options.synth, last=options.count), options.photos, net.config, options.count)
     print(f"{len(validation.rendered)} renderings, {len(validation.photos)} photos")
     for name, value in validation.run(net).items():
-        print(f"{name:<18}{value:>10.4f}")
+        print(f"{name:<24}{value:>10.4f}")
 
 
 if __name__ == "__main__":

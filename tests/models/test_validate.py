@@ -49,6 +49,9 @@ def test_figures_of_a_network_that_knows_the_answers(data, monkeypatch):
     assert figures["tracked_px256"] < 2
     assert figures["tracked_right"] == 1
     assert figures["synth_root_mm"] > 10  # twice as large: seen without the similarity
+    # The renderings' hands are at rest; the photos' labels are random points.
+    assert figures["tracked_violations"] == figures["tracked_truth_violations"] == 0
+    assert figures["photo_violations"] == figures["photo_truth_violations"] == 1
     assert figures["photo_pa_mm"] == figures["photo_root_mm"] == pytest.approx(0, abs=1e-3)
     assert [figures[k] for k in ("right_seen_right", "left_seen_left", "hand_found", "empty_found")] == [1, 1, 1, 0]
 
