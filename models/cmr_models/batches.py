@@ -21,6 +21,7 @@ from cmr_runtime.roi import Roi
 from .photos.cover import cover
 from .photos.jpeg import decode
 from .recut import recut, rotate_z, turn_of, warp
+from .second_hand import join, over, second_hand
 from .synth.background import Backgrounds
 from .synth.camera_noise import degrade
 from .synth.rng import Rng
@@ -53,6 +54,8 @@ class Mix:
     softened: float = 0.6  # share of renderings blurred before they are laid over a background: they are too sharp
     soft: tuple[float, float] = (0.3, 1.2)  # standard deviation of that blur, pixels
     covered: float = 0.35  # share of photos with something laid over the hand
+    second: float = 0.15  # share of renderings with another hand behind, beside or a little before the labelled one
+    second_photos: float = 0.08  # share of photos with a rendered hand beside or a little before the labelled one
 
     def times(self, factor: int) -> Mix:
         """Return the same mixture in batches so many times as large."""
@@ -123,31 +126,39 @@ class Renderings:
         """Return the number of rendered hands."""
         return len(self.index)
 
-    def sample(self, index: int, background: np.ndarray, mix: Mix, random: np.random.Generator) -> Sample:
-        """Lay one rendered hand over a background, as baked, as tracked, or turned, shifted and from farther away."""
+    def layer(self, index: int, blur: float) -> tuple[np.ndarray, np.ndarray]:
+        """Picture of a hand (H, W, 4) float32, colour times alpha, blurred by so many pixels; joints (21, 2) there."""
         number, k = self.index[index]
-        folder = self.folders[number]
-        rgba, outline = folder.rgba[k], folder.outline[k]
-        vertices, keypoints = folder.vertices[k].astype(np.float32), folder.keypoints[k].copy()
-        size = len(background)
+        rgba = self.folders[number].rgba[k]
         layer = np.dstack([rgba[..., :3] * (rgba[..., 3:] / np.float32(255)), rgba[..., 3:].astype(np.float32)])
-        if random.random() < mix.softened:
-            layer = cv2.GaussianBlur(layer, (0, 0), random.uniform(*mix.soft))
-        matrix, focal = None, float(folder.focal[k])
+        return cv2.GaussianBlur(layer, (0, 0), blur) if blur else layer, self.folders[number].keypoints[k].copy()
+
+    def sample(
+        self, index: int, background: np.ndarray, mix: Mix, random: np.random.Generator, second: int | None = None
+    ) -> Sample:
+        """Lay one rendered hand, and a ``second`` one, over a background, as baked, as tracked, or moved at random."""
+        number, k = self.index[index]
+        folder, size = self.folders[number], len(background)
+        outline, vertices = folder.outline[k], folder.vertices[k].astype(np.float32)
+        blur = random.uniform(*mix.soft) if random.random() < mix.softened else 0.0
+        layer, keypoints = self.layer(index, blur)
+        matrix, focal, side = None, float(folder.focal[k]), len(layer)
         if random.random() < mix.tracked:
             matrix = tracked(keypoints, mix, size, random)
         elif random.random() < mix.zoomed:
-            zoom = np.exp(random.uniform(*np.log(mix.zoom))) * size / len(rgba)
+            zoom = np.exp(random.uniform(*np.log(mix.zoom))) * size / side
             shift = random.uniform(-1, 1, 2) * mix.shift * size
-            matrix = warp(size, random.normal(0, mix.turn), zoom, np.full(2, (len(rgba) - 1) / 2), shift)
-        elif size != len(rgba):
-            matrix = warp(size, 0.0, size / len(rgba), np.full(2, (len(rgba) - 1) / 2), np.zeros(2))
+            matrix = warp(size, random.normal(0, mix.turn), zoom, np.full(2, (side - 1) / 2), shift)
+        elif size != side:
+            matrix = warp(size, 0.0, size / side, np.full(2, (side - 1) / 2), np.zeros(2))
         if matrix is not None:
             layer = cv2.warpAffine(layer, matrix, (size, size), flags=cv2.INTER_LINEAR)
             outline = cv2.warpAffine(outline, matrix, (size, size), flags=cv2.INTER_LINEAR)
-            vertices, keypoints = recut(vertices, keypoints, focal, len(rgba), matrix, size)
+            vertices, keypoints = recut(vertices, keypoints, focal, side, matrix, size)
             focal *= float(np.hypot(*matrix[:, 0]))
-        image = np.round(layer[..., :3] + background * (1 - layer[..., 3:] / 255)).astype(np.uint8)
+        if second is not None:
+            layer, outline, background = join(*self.layer(second, blur), layer, keypoints, outline, background, random)
+        image = np.round(over(layer, background)).astype(np.uint8)
         return Sample(image, keypoints, np.asarray(outline), vertices, focal=focal, present=True)
 
 
@@ -229,10 +240,16 @@ class Batches(Dataset):
         samples = []
         rendered = mix.rendered + (0 if self.photos else mix.photos)
         for background in self.backgrounds.sample(rendered, self.size):
-            samples.append(self.renderings.sample(int(random.integers(len(self.renderings))), background, mix, random))
+            index, second = random.integers(len(self.renderings), size=2)
+            other = int(second) if random.random() < mix.second else None
+            samples.append(self.renderings.sample(int(index), background, mix, random, other))
         if self.photos:
             for index in random.choice(len(self.photos), mix.photos, p=self.photos.chance):
                 sample = self.photos.sample(int(index), self.size, mix, random)
+                if random.random() < mix.second_photos:
+                    other = self.renderings.layer(int(random.integers(len(self.renderings))), random.uniform(*mix.soft))
+                    hand = second_hand(*other, sample.image, sample.keypoints, None, True, random)
+                    sample.image = np.round(over(hand, sample.image)).astype(np.uint8)
                 if random.random() < mix.covered:
                     texture = self.backgrounds.sample(1, self.size)[0]
                     sample.image = cover(sample.image, sample.keypoints, texture, random)

@@ -226,6 +226,24 @@ def test_several_folders_follow_one_another_and_each_keeps_its_first_rows_back(t
     assert np.abs(seen(both, 0) - seen(both, 3)).min() > 1
 
 
+@pytest.mark.parametrize("mix", [PLAIN, ALWAYS, TRACKED], ids=["still", "moved", "tracked"])
+def test_a_second_hand_changes_the_picture_and_the_silhouette_where_it_hides_but_no_other_label(folder, mix):
+    renderings, background = Renderings(folder), np.full((SIZE, SIZE, 3), 200, np.uint8)
+    changed, hidden = 0, 0
+    for seed in range(30):
+        alone, both = (renderings.sample(2, background, mix, np.random.default_rng(seed), k) for k in (None, 4))
+        np.testing.assert_array_equal(both.keypoints, alone.keypoints)
+        np.testing.assert_array_equal(both.vertices, alone.vertices)
+        assert both.focal == alone.focal
+        assert (both.silhouette <= alone.silhouette).all()
+        lost = alone.silhouette.astype(int) - both.silhouette
+        assert lost.sum() <= alone.silhouette.sum() / 3 + alone.silhouette.size / 2  # but for rounding
+        changed += (both.image != alone.image).any()
+        hidden += lost.any()
+    assert changed > 15
+    assert 0 < hidden < changed
+
+
 # Photos
 
 
@@ -395,3 +413,35 @@ def test_mirrored_samples_teach_no_mesh(folder, photos):
     assert not batch["weight"].any()
     assert not batch["right"][batch["present"]].any()
     assert batch["outlined"].tolist() == [True] * 3 + [False] * 2 + [True]
+
+
+SECONDS = Mix(rendered=2, photos=2, empty=1, second=1.0, second_photos=1.0)
+
+
+@pytest.mark.parametrize("with_photos", [False, True])
+def test_a_batch_with_second_hands_depends_on_seed_and_number_only(folder, photos, with_photos):
+    bank = photos if with_photos else None
+    first, second = (batches(folder, bank, mix=SECONDS) for _ in range(2))
+    second[5]
+    assert same(first[2], second[2])
+    assert not torch.equal(first[3]["image"], first[2]["image"])
+
+
+@pytest.mark.parametrize(("part", "share"), [("rendered", "second"), ("photos", "second_photos")])
+def test_second_hands_come_into_the_share_that_the_mix_says(folder, photos, part, share):
+    """Of one sample, so that the same random numbers are drawn before the second hand comes in."""
+    alone = Mix(**{"rendered": 0, "photos": 0, "empty": 0, "mirrored": 0.0, "covered": 0.0, part: 1})
+    alone = replace(alone, second=0.0, second_photos=0.0)
+    changed = {0.4: 0, 1.0: 0}
+    for seed in range(40):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delattr("cmr_models.batches.join")  # a share of 0 needs neither
+            patch.delattr("cmr_models.batches.second_hand")
+            without = batches(folder, photos, seed, alone)[0]
+        for value in changed:
+            batch = batches(folder, photos, seed, replace(alone, **{share: value}))[0]
+            changed[value] += not torch.equal(batch["image"], without["image"])
+            for name in ("keypoints", "vertices", "world", "weight", "present", "right", "outlined"):
+                assert torch.equal(batch[name], without[name]), name
+    assert changed[1.0] > 25
+    assert 0.2 < changed[0.4] / changed[1.0] < 0.6

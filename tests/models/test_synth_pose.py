@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from cmr_models.hand import HandModel, load_hand
+from cmr_models.synth import pose
 from cmr_models.synth.gestures import GESTURES
 from cmr_models.synth.pose import MCP, clamp_to_limits, limits, neutral_angles, sample_poses, sample_shapes
 from cmr_models.synth.pose import gesture_angles as angles_of
@@ -32,6 +33,23 @@ def test_poses_keep_the_limits():
     assert poses[:, 5, 0].std() > 0.4  # index PIP: varied
     bent = poses[poses[:, 4, 0] > math.radians(70)]
     assert bent[:, 4, 1].abs().max() < math.radians(8)  # a bent knuckle hardly spreads
+
+
+def test_a_quarter_of_poses_are_seen_ones_and_some_of_these_on_their_way_to_others(monkeypatch):
+    """Told by one photographed pose that no other kind makes: straight, but for middle joints at a right angle."""
+    seen = torch.zeros(1, 15, 3)
+    seen[0, [4, 7, 10, 13], 0] = 90.0
+    monkeypatch.setattr(pose, "seen_poses", lambda: (seen, torch.ones(1)))
+    monkeypatch.setattr(pose, "add_noise", lambda rng, angles: angles)
+    angles = sample_poses(Rng(3), 6000)[:, 1:].rad2deg()
+    share = ((angles - seen).abs().amax((1, 2)) < 1e-3).float().mean().item()
+    assert share == pytest.approx(0.25 * (1 - pose.SEEN_BLENDED), abs=0.02)
+    assert sum(pose.MIXTURE.values()) == pytest.approx(1)
+    others = torch.zeros(4000, 15, 3)
+    drawn = pose.sample_seen(Rng(4), others)
+    assert ((drawn != seen).flatten(1).any(1)).float().mean().item() == pytest.approx(pose.SEEN_BLENDED, abs=0.05)
+    assert (drawn >= 0).all()  # between the two
+    assert (drawn <= seen).all()
 
 
 def test_shapes_are_bounded():

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random hand poses within anatomical limits: gestures, blends of gestures and free poses."""
+"""Random hand poses within anatomical limits: gestures, blends of gestures, free poses, and poses seen in photos."""
 
 from __future__ import annotations
 
 import math
+from functools import cache
+from importlib.resources import files
 
 import numpy as np
 import torch
@@ -32,7 +34,8 @@ JOINTS = ["wrist", "thumb CMC", "thumb MCP", "thumb IP"] + ["MCP", "PIP", "DIP"]
 MCP = [4, 7, 10, 13]
 
 # How a pose is made: weights of the mixture, and the noise in degrees.
-MIXTURE = {"gesture": 0.45, "blend": 0.33, "free": 0.22}
+MIXTURE = {"gesture": 0.34, "blend": 0.25, "free": 0.16, "seen": 0.25}
+SEEN_BLENDED = 0.3  # share of the poses seen that are blended with one of the others
 NOISE_SHARED, NOISE_OWN, NOISE_SPREAD, NOISE_TWIST, NOISE_THUMB = 6.0, 5.0, 3.0, 2.0, 5.0
 DIP_PER_PIP = 0.67  # the two share a tendon (flexor digitorum profundus); Rijpkema and Girard 1991
 SIGMA_WRIST_FLEXION, SIGMA_WRIST_DEVIATION = 24.0, 9.0
@@ -88,12 +91,16 @@ def sample_gestures(rng: Rng, count: int) -> Tensor:
     return angles[rng.choose(weights, count)]
 
 
-def sample_blends(rng: Rng, count: int) -> Tensor:
-    """Poses between two gestures, each finger on its own way (count, 15, 3), in degrees."""
-    start, end = sample_gestures(rng, count), sample_gestures(rng, count)
-    way = rng.uniform(0, 1, count, 1) + rng.normal(count, 5, sigma=0.2)
+def blend(rng: Rng, start: Tensor, end: Tensor) -> Tensor:
+    """Poses between two (B, 15, 3), each finger on its own way."""
+    way = rng.uniform(0, 1, len(start), 1) + rng.normal(len(start), 5, sigma=0.2)
     way = way.clamp(0, 1).repeat_interleave(3, 1)[..., None]
     return start + (end - start) * way
+
+
+def sample_blends(rng: Rng, count: int) -> Tensor:
+    """Poses between two gestures (count, 15, 3) in degrees."""
+    return blend(rng, sample_gestures(rng, count), sample_gestures(rng, count))
 
 
 def sample_free(rng: Rng, count: int) -> Tensor:
@@ -113,6 +120,22 @@ def sample_free(rng: Rng, count: int) -> Tensor:
     angles[:, 0, 1, 0] = angles[:, 0, 0, 0] * 0.6 + 6 + rng.normal(count, sigma=14)
     angles[:, 0, 2, 0] = angles[:, 0, 1, 0] * 0.8 + 4 + rng.normal(count, sigma=18)
     return angles.reshape(count, 15, 3)
+
+
+@cache
+def seen_poses() -> tuple[Tensor, Tensor]:
+    """Poses fitted to photographed hands (N, 15, 3) in degrees and their weights (N,); see `fit_poses`."""
+    with (files(__package__) / "assets" / "poses.npz").open("rb") as stream:
+        data = np.load(stream, allow_pickle=False)
+        return torch.from_numpy(data["poses"]).float(), torch.from_numpy(data["weight"]).float()
+
+
+def sample_seen(rng: Rng, others: Tensor) -> Tensor:
+    """Poses of photographed hands, as many as ``others`` (count, 15, 3), in degrees; some blended with these."""
+    poses, weights = seen_poses()
+    poses = poses[rng.choose(weights, len(others))]
+    blended = rng.chance(SEEN_BLENDED, len(others))
+    return torch.where(blended[:, None, None], blend(rng, poses, others), poses)
 
 
 def add_noise(rng: Rng, angles: Tensor) -> Tensor:
@@ -142,9 +165,11 @@ def sample_poses(rng: Rng, count: int) -> Tensor:
     Tensor
         (count, 16, 3) radians: anatomical flexion, abduction, twist per articulated joint, within `limits`.
     """
-    kinds = torch.stack([sample_gestures(rng, count), sample_blends(rng, count), sample_free(rng, count)])
-    kind = rng.choose(list(MIXTURE.values()), count)
-    angles = add_noise(rng, kinds[kind, torch.arange(count)])
+    each, weights = torch.arange(count), list(MIXTURE.values())
+    made = torch.stack([sample_gestures(rng, count), sample_blends(rng, count), sample_free(rng, count)])
+    seen = sample_seen(rng, made[rng.choose(weights[:-1], count), each])
+    kind = rng.choose(weights, count)
+    angles = add_noise(rng, torch.cat((made, seen[None]))[kind, each])
     wrist = torch.zeros(count, 1, 3)
     wrist[:, 0, 0] = rng.normal(count, sigma=SIGMA_WRIST_FLEXION)
     wrist[:, 0, 1] = rng.normal(count, sigma=SIGMA_WRIST_DEVIATION)
