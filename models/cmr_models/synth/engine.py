@@ -134,7 +134,7 @@ class Engine:
 
         joints, label_vertices = to_camera(posed.joints), to_camera(posed.vertices[:, self.model.vertex_index])
         looks = self.shader.sample(rng, count)
-        arm = self.surface.dress(to_camera(posed.vertices), looks.cloth)
+        arm = self.surface.dress(to_camera(posed.vertices), looks.cloth, looks.rings)
         things = self._things(rng, to_camera(posed.vertices), joints)
         vertices = torch.cat((arm, things.vertices), 1)
 

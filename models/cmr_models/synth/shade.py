@@ -14,6 +14,7 @@ from .detail import SPECKLE_TILE, detail_coordinates, draw_details, speckle_tile
 from .light import LIGHTS, SHADOW_LIFT, Lights, ambient, diffuse, occlusion, sample_lights, shadow, specular
 from .objects import Things, superellipsoid
 from .raster import Fragments, interpolate
+from .rings import Rings, proximal_phalanges, ring_albedo, sample_rings
 from .rng import Rng
 from .surface import forearm_distance, vertex_normals
 
@@ -26,10 +27,11 @@ NAIL_SHINE, CLOTH_SHINE = 2.5, 0.1
 
 
 class Looks(NamedTuple):
-    """How B images look: skin, cloth, light, and the camera's exposure (B,)."""
+    """How B images look: skin, cloth, rings, light, and the camera's exposure (B,)."""
 
     skin: Skin
     cloth: Cloth
+    rings: Rings
     lights: Lights
     exposure: Tensor
 
@@ -76,6 +78,7 @@ class Shader:
         dorsal, nail = (torch.from_numpy(v).float() for v in (hand.dorsal, hand.nail))
         self._fixed = torch.cat((texel, torch.stack((dorsal, nail, up_arm), 1)), 1).to(device)
         self._details, self._speckle = draw_details(joints).to(device), speckle_tile().to(device)
+        self._phalanges = proximal_phalanges(hand, device)
         self._count, self._device = len(rest), device
         self.thing_faces = len(superellipsoid()[1])
 
@@ -85,8 +88,9 @@ class Shader:
         def move(values):
             return type(values)(*(t.to(self._device) for t in values))
 
-        looks = move(sample_skin(rng, count)), move(sample_cloth(rng, count)), move(sample_lights(rng, count))
-        return Looks(*looks, torch.exp(rng.normal(count, sigma=EXPOSURE_SPREAD)).to(self._device))
+        skin, cloth, lights = (move(sample(rng, count)) for sample in (sample_skin, sample_cloth, sample_lights))
+        rings = move(sample_rings(rng, count, self._phalanges))
+        return Looks(skin, cloth, rings, lights, torch.exp(rng.normal(count, sigma=EXPOSURE_SPREAD)).to(self._device))
 
     def _attributes(self, scene: Scene, lights: Lights) -> tuple[Tensor, Tensor]:
         """Per-vertex values (B, R + O, 14) and the mean light (B, 3) on the hand."""
@@ -140,7 +144,7 @@ class Shader:
         return torch.cat((ray, torch.ones_like(ray[:, :1])), 1) * fragments.depth[:, None]
 
     def _albedo(self, scene, fragments, looks, texel, dorsal, nail, along) -> tuple[Tensor, Tensor]:
-        """Albedo (P, 3) and shine (P,) of skin, cloth and objects."""
+        """Albedo (P, 3) and shine (P,) of skin, cloth, rings and objects."""
         image, things = fragments.image, scene.things
         albedo = skin_albedo(looks.skin, image, texel, dorsal, nail, self._details, self._speckle)
         shine = 1 + (NAIL_SHINE - 1) * nail
@@ -150,6 +154,8 @@ class Shader:
         cloth, covered = cloth_albedo(looks.cloth, image, along, noise)
         albedo = torch.where(covered[:, None], cloth, albedo)
         shine = torch.where(covered, CLOTH_SHINE, shine)
+        on_ring, ring, ring_shine = ring_albedo(looks.rings, self._phalanges, scene.faces, fragments)
+        albedo[on_ring], shine[on_ring] = ring, ring_shine
         is_thing = fragments.face >= len(scene.faces) - self.thing_faces
         stripe = things.stripe.index_select(0, image)
         striped = (stripe > 0) & ((along / stripe.clamp_min(1e-3) + 100).frac() > 0.5)

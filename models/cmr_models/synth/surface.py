@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The surface that is drawn: the hand's triangles with the forearm's open end closed, and clothes put on."""
+"""The surface that is drawn: the hand's triangles with the forearm's open end closed, clothes and rings put on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..hand import HandTopology
 from .appearance import Cloth, cloth_thickness
+from .rings import Rings, proximal_phalanges, ring_thickness
 
 __all__ = ["Surface", "forearm_distance", "vertex_normals"]
 
@@ -63,11 +64,12 @@ class Surface:
         self.count = len(hand.rest)
         self.faces = torch.from_numpy(faces).to(device)
         self.up_arm = torch.from_numpy(forearm_distance(hand).astype(np.float32)).to(device)
+        self._phalanges = proximal_phalanges(hand, device)
         self._is_hand = torch.from_numpy(hand.is_hand.astype(bool)[faces].all(1)).to(device)
 
-    def dress(self, vertices: Tensor, cloth: Cloth) -> Tensor:
-        """Let the clothes stand off the arm: vertices (B, R, 3) moved along their normals; the hand stays."""
-        thickness = cloth_thickness(cloth, self.up_arm[None])
+    def dress(self, vertices: Tensor, cloth: Cloth, rings: Rings) -> Tensor:
+        """Let clothes stand off the arm and rings off the fingers: vertices (B, R, 3) moved along their normals."""
+        thickness = cloth_thickness(cloth, self.up_arm[None]) + ring_thickness(rings, self._phalanges)
         return vertices + vertex_normals(vertices, self.faces) * thickness[..., None]
 
     def hand_face(self, face: Tensor) -> Tensor:
