@@ -45,7 +45,7 @@ class Mix:
     mirrored: float = 0.25  # share shown as left hands: presence, handedness and 2D cues only
     tracked: float = 0.7  # share cut as the tracker cuts a hand that it has seen
     lean: float = 0.2  # standard deviation of its turn from upright there, radians
-    side: tuple[float, float] = (1.15, 1.75)  # of the crop there, in sides of the joints' box
+    side: tuple[float, float] = (1.3, 1.8)  # of the crop there, in sides of the joints' box
     off: float = 0.06  # largest shift there, in crop sides
     zoomed: float = 0.3  # share of the other renderings seen from farther, turned and shifted
     zoom: tuple[float, float] = (0.45, 1.1)
