@@ -92,8 +92,9 @@ class _Command:
                 stopped = True
             self._report(out)
             if self._view is not None and not stopped:
-                print(f"the last frame stays at {self._view.url}; Ctrl-C ends it", file=sys.stderr)
-                self._view.wait()
+                with contextlib.suppress(KeyboardInterrupt):  # from the first letter of what it promises on
+                    print(f"the last frame stays at {self._view.url}; Ctrl-C ends it", file=sys.stderr)
+                    self._view.wait()
         return 130 if stopped else 2 if self._failed else 0
 
     def _sources(self) -> tuple[list[Source], bool]:

@@ -20,7 +20,7 @@ from cmr_models.synth.background import Backgrounds
 from cmr_models.synth.engine import Engine, compose
 
 WIDTH, HEIGHT = 640, 480
-SEED = 373  # of twenty ordinary views, one with about the median error
+SEED = 376  # of 23 hands that lie wholly in the picture and are found, the one with the median error
 FOLDER = Path(__file__).parent / "data"
 
 

@@ -94,7 +94,8 @@ def _webcam(path: Path) -> tuple[list[float], list[int], list[int], list[str]]:
 
 def test_an_image_with_a_camera_as_it_is_calibrated(tmp_path: Path) -> None:
     camera = json.loads((EXAMPLES / "data" / "sample.json").read_text())["camera"]
-    twice = {"fx": 1662.156494140625, "fy": 1662.156494140625, "cx": 639.5, "cy": 479.5, "width": 1280, "height": 960}
+    twice = {name: 2 * camera[name] for name in ("fx", "fy", "width", "height")}
+    twice |= {name: 2 * camera[name] + 0.5 for name in ("cx", "cy")}  # pixels count from the first one's middle
     found = _run("track_image.py").splitlines()[:2]  # then comes how far the truth is off
     for about in (camera, {**twice, "distortion": [0.1, 0.0, 0.0, 0.0], "views": 20}):
         (tmp_path / "camera.json").write_text(json.dumps(about))
