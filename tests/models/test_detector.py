@@ -93,7 +93,7 @@ def test_a_hand_is_found_where_it_is_shown(shipped):
         with torch.no_grad():
             boxes, scores = shipped(torch.from_numpy(crop.transpose(2, 0, 1).copy())[None].float() / 255)
         best = int(scores[0].argmax())
-        assert float(scores[0, best]) > 0.7
+        assert float(scores[0, best]) > 0.5  # MediaPipe's own least score
         found.append(boxes[0, best].numpy())
     moved = found[1] - found[0]
     np.testing.assert_allclose(moved[[0, *range(4, 18, 2)]], 1 / 12, atol=0.03)
