@@ -14,7 +14,7 @@ from .camera import Camera
 from .errors import InputError
 from .metrics import mean_distance, mpjpe, pa_mpjpe
 
-__all__ = ["FIGURES", "Figure", "Seen", "figures", "measure", "table"]
+__all__ = ["FIGURES", "Figure", "Seen", "figures", "impossible", "measure", "table"]
 
 _Array = npt.NDArray[np.floating[Any]]
 
@@ -100,14 +100,15 @@ def measure(seen: Seen, truth: npt.ArrayLike, handedness: str, camera: Camera) -
         "pa": 1e3 * pa_mpjpe(seen.relative, truth),
         "camera": 1e3 * mean_distance(seen.joints, truth),
         "handedness": float(seen.handedness == handedness),
-        "impossible": float(_impossible(seen)),
+        "impossible": float(impossible(seen.relative, seen.handedness)),
     }
 
 
-def _impossible(seen: Seen) -> bool:
+def impossible(joints: npt.ArrayLike, side: Literal["left", "right"]) -> bool:
+    """Whether joints (21, 3) violate anatomy, or are no hand's at all."""
     try:
-        return bool(violations(seen.relative, seen.handedness))
-    except InputError:  # no hand's joints at all
+        return bool(violations(joints, side))
+    except InputError:
         return True
 
 

@@ -17,8 +17,7 @@ import cv2
 import numpy as np
 import torch
 
-from cmr_runtime.biomechanics import violations
-from cmr_runtime.errors import InputError
+from cmr_runtime.accuracy import impossible
 from cmr_runtime.finding import SCALE
 from cmr_runtime.heatmaps import decode
 from cmr_runtime.metrics import mean_distance, mpjpe, pa_mpjpe
@@ -109,8 +108,8 @@ class Validation:
             figures[f"{name}_pa_mm"] = 1000 * float(np.mean([pa_mpjpe(a, b) for a, b in pairs]))
             figures[f"{name}_root_mm"] = 1000 * float(np.mean([mpjpe(a, b) for a, b in pairs]))
             if name != "synth":
-                figures[f"{name}_violations"] = _impossible(got["joints"])
-                figures[f"{name}_truth_violations"] = _impossible(truth)
+                figures[f"{name}_violations"] = float(np.mean([impossible(hand, "right") for hand in got["joints"]]))
+                figures[f"{name}_truth_violations"] = float(np.mean([impossible(hand, "right") for hand in truth]))
             if name != "photo":
                 root = net.mesh.root[0].cpu().numpy()
                 apart = got["vertices"] - np.stack([s.vertices - root @ s.vertices for s in samples])
@@ -138,18 +137,6 @@ def _iou(found: np.ndarray, sample: Sample) -> float:
     """Intersection over union of a silhouette (M, M) and the cells of which the hand covers at least half."""
     cells = cv2.resize(sample.silhouette, found.shape[::-1], interpolation=cv2.INTER_AREA) >= 127.5
     return float((found & cells).sum() / max(1, (found | cells).sum()))
-
-
-def _impossible(hands: Sequence[np.ndarray]) -> float:
-    """Share of right hands (21, 3) that violate anatomy, or whose joints are no hand's at all."""
-
-    def wrong(joints: np.ndarray) -> bool:
-        try:
-            return bool(violations(joints, "right"))
-        except InputError:
-            return True
-
-    return float(np.mean([wrong(joints) for joints in hands]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
