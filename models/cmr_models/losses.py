@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .hand.topology import JOINT_PARENTS
+
 __all__ = [
+    "bone_lengths",
+    "bone_loss",
     "edge_loss",
     "gaussian_maps",
     "heatmap_loss",
@@ -78,6 +82,21 @@ def _edges(vertices: Tensor, faces: Tensor) -> Tensor:
 def edge_loss(vertices: Tensor, target: Tensor, faces: Tensor) -> Tensor:
     """Mean absolute difference of edge lengths, in the unit of the vertices."""
     return (_edges(vertices, faces).norm(dim=-1) - _edges(target, faces).norm(dim=-1)).abs().mean()
+
+
+def bone_lengths(joints: Tensor) -> Tensor:
+    """Lengths (..., 20) of the bones that end at joints 1 to 20 of (..., 21, 3), in the unit of the joints."""
+    return (joints[..., 1:, :] - joints[..., JOINT_PARENTS[1:], :]).norm(dim=-1)
+
+
+def bone_loss(joints: Tensor, lengths: Tensor, weight: Tensor, slack: float = 0.0) -> Tensor:
+    """Mean difference of the bones' lengths from those wanted, in shares of these, beyond ``slack``; weights (B,).
+
+    Where the image leaves the direction of a bone open, the joints that cost least on average make it too short, like
+    the mean of unit vectors, which is shorter than one. This term holds its length.
+    """
+    off = (bone_lengths(joints) / lengths - 1).abs()
+    return ((off - slack).clamp_min(0).mean(1) * weight).sum() / weight.sum().clamp_min(1e-6)
 
 
 def normal_loss(vertices: Tensor, target: Tensor, faces: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from scipy.spatial.transform import Rotation
 from cmr_models.hand import load_hand
 from cmr_models.losses import (
     SIGMA,
+    bone_lengths,
+    bone_loss,
     edge_loss,
     gaussian_maps,
     heatmap_loss,
@@ -24,6 +26,7 @@ from cmr_models.losses import (
     similarity_align,
     similarity_loss,
 )
+from cmr_runtime.biomechanics import PARENTS
 from cmr_runtime.heatmaps import decode
 from cmr_runtime.metrics import align_similarity
 
@@ -178,6 +181,54 @@ def test_mesh_losses_see_a_change_of_shape():
     bumpy = MESH + 0.002 * points(4, *MESH.shape)
     assert edge_loss(bumpy, MESH, FACES) > 1e-4
     assert normal_loss(bumpy, MESH, FACES) > 0.05
+
+
+def test_bones_are_those_of_the_runtime():
+    joints = HAND.joint_regressor @ HAND.template
+    ours = bone_lengths(torch.as_tensor(joints)[None])[0]
+    assert ours.numpy() == pytest.approx(np.linalg.norm(joints[1:] - joints[PARENTS], axis=1), rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [0.8, 1.25])
+def test_bone_loss_is_the_share_in_size_whatever_the_pose(size):
+    joints = points(0, 1, 21, 3)
+    lengths = bone_lengths(joints)
+    moved = size * joints @ rotation(1).to(joints) + 3
+    assert float(bone_loss(joints, lengths, ONES[:1])) < 1e-6
+    assert float(bone_loss(moved, lengths, ONES[:1])) == pytest.approx(abs(size - 1), rel=1e-5)
+    assert float(bone_loss(moved, lengths, ONES[:1], slack=0.1)) == pytest.approx(abs(size - 1) - 0.1, rel=1e-5)
+    assert float(bone_loss(moved, lengths, ONES[:1], slack=0.3)) == 0
+
+
+def test_the_bone_loss_of_one_point_is_one_and_its_gradient_finite():
+    joints = torch.zeros(1, 21, 3, requires_grad=True)
+    loss = bone_loss(joints, torch.full((1, 20), 0.03), torch.ones(1))
+    assert float(loss.detach()) == 1
+    loss.backward()
+    assert torch.isfinite(joints.grad).all()
+
+
+def test_bones_of_doubtful_direction_come_out_short_without_the_bone_loss_and_right_with_it():
+    """One prediction for fingers that point in many directions: the median of their tips is nearer than any of them."""
+    angles = torch.linspace(-1, 1, 41).double()
+    truth = torch.zeros(41, 21, 3).double()
+    truth[:, 1:, 0] = 0.03 * torch.arange(1, 21)
+    tips = torch.stack([0.02 * angles.cos(), 0.02 * angles.sin(), 0 * angles], 1)
+    truth[:, 12] = truth[:, 11] + tips
+    found = []
+    for weight in (0.0, 1.0):
+        joints = truth[20].clone() + 0.001 * points(2, 21, 3)
+        joints.requires_grad_(True)
+        optimiser = torch.optim.Adam([joints], 1e-4)
+        for _ in range(600):
+            optimiser.zero_grad()
+            guess = joints.expand(41, 21, 3)
+            loss = 100 * (guess - truth).norm(dim=-1).mean()
+            (loss + weight * bone_loss(guess, bone_lengths(truth), torch.ones(41).double())).backward()
+            optimiser.step()
+        found.append(float((joints[12] - joints[11]).detach().norm()))
+    assert found[0] < 0.019
+    assert found[1] == pytest.approx(0.02, rel=0.01)
 
 
 def test_levels_count_half_of_the_finer_one():

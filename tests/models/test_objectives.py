@@ -95,8 +95,9 @@ def batch(data):
 def test_knowing_the_labels_costs_nothing_but_the_outlines_own_entropy(data):
     batch = Batches(Renderings(data[0]), None, SIZE, Mix(rendered=3, photos=0, empty=2, mirrored=0.0), 0, 5)[0]
     terms = losses(perfect(batch), batch, lively_net())
-    assert set(terms) == {"heat1", "heat2", "sil1", "sil2", "presence", "hand", "mesh", "joints", "edges", "normals"}
-    for name in ("heat1", "heat2", "presence", "hand", "mesh", "joints", "edges"):
+    of_cues, of_mesh = {"heat1", "heat2", "presence", "hand"}, {"mesh", "joints", "bones", "edges"}
+    assert set(terms) == of_cues | of_mesh | {"sil1", "sil2", "normals"}
+    for name in of_cues | of_mesh:
         assert float(terms[name]) < 2e-3, name
     assert float(terms["normals"]) < 1e-3
     worse = losses(lively_net()(to_input(batch["image"], CONFIG)), batch, lively_net())
@@ -122,10 +123,14 @@ def test_photos_add_their_terms_and_teach_no_mesh(batch):
     near = (net.joint_regressor @ out.mesh.levels[0]).detach()  # of a label that faces away no scale is the best
     noise = 0.02 * torch.randn(near.shape, generator=torch.Generator().manual_seed(0))
     terms = losses(out, batch | {"world": near + noise}, net)
-    assert {"photo3d", "turn", "photo2d"} <= set(terms)
+    assert {"photo3d", "turn", "photobones", "photo2d"} <= set(terms)
     meshed = torch.zeros(len(batch["weight"])).bool().index_fill(0, batch["meshed"], True)
     labelled = batch["weight"] > 0
-    for term, wanted in {"photo3d": labelled, "turn": labelled, "photo2d": labelled, "mesh": meshed}.items():
+    wanted_of = dict.fromkeys(("photo3d", "turn", "photobones", "photo2d"), labelled) | {
+        "mesh": meshed,
+        "bones": meshed,
+    }
+    for term, wanted in wanted_of.items():
         grad = torch.autograd.grad(terms[term], out.mesh.levels[0], retain_graph=True)[0]
         touched = grad.abs().amax((1, 2)) > 0
         assert touched.tolist() == wanted.tolist()

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from ..batches import Mix
 from ..hand import load_hand
 from ..losses import (
+    bone_lengths,
+    bone_loss,
     edge_loss,
     gaussian_maps,
     heatmap_loss,
@@ -41,6 +43,7 @@ class HandNetRecipe(Recipe):
     joints: float = 100.0
     edges: float = 30.0
     normals: float = 0.1
+    bones: float = 2.0  # lengths, in shares of the true ones
     heatmaps: float = 1.0
     empty: float = 0.25  # of the heat maps of pictures without a hand
     silhouette: float = 2.0
@@ -49,6 +52,8 @@ class HandNetRecipe(Recipe):
     photo_joints: float = 120.0
     photo_turn: float = 30.0  # of the labels' own view, which is less sure than their shape
     photo_view: float = 10.0
+    photo_bones: float = 2.0  # lengths, against those of the mean hand: nothing else gives a photographed hand its size
+    photo_slack: float = 0.12  # by which people's bones may differ (Buryanov and Kotiuk, 2010: 7 to 14 %)
 
 
 class HandNetObjective(Objective):
@@ -66,7 +71,9 @@ class HandNetObjective(Objective):
 
     def __init__(self, config: HandNetConfig, recipe: HandNetRecipe, mix: Mix | None = None) -> None:
         self.input, self.recipe, self.mix = config, recipe, mix or Mix()
-        self.net: HandNet = HandNet(config, load_hand())
+        hand = load_hand()
+        self.net: HandNet = HandNet(config, hand)
+        self._usual_bones = bone_lengths(torch.as_tensor(hand.joint_regressor @ hand.template))
 
     def groups(self) -> list[dict[str, Any]]:
         """Split into pretrained and new parameters; frozen ones are left out."""
@@ -120,12 +127,16 @@ class HandNetObjective(Objective):
             terms["mesh"] = recipe.mesh * level_loss(predicted, targets)
             regressed = net.joint_regressor @ predicted[0], net.joint_regressor @ truth
             terms["joints"] = recipe.joints * (regressed[0] - regressed[1]).abs().mean()
+            every = torch.ones(len(meshed), device=truth.device)
+            terms["bones"] = recipe.bones * bone_loss(regressed[0], bone_lengths(regressed[1]), every)
             terms["edges"] = recipe.edges * edge_loss(predicted[0], truth, faces)
             terms["normals"] = recipe.normals * normal_loss(predicted[0], truth, faces)
         if bool((batch["weight"] > 0).any()):
             joints = net.joint_regressor @ mesh.levels[0].float()
             terms["photo3d"] = recipe.photo_joints * similarity_loss(joints, batch["world"], batch["weight"])
             terms["turn"] = recipe.photo_turn * similarity_loss(joints, batch["world"], batch["weight"], turn=False)
+            usual = self._usual_bones.to(joints)
+            terms["photobones"] = recipe.photo_bones * bone_loss(joints, usual, batch["weight"], recipe.photo_slack)
             terms["photo2d"] = recipe.photo_view * reprojection_loss(joints, batch["keypoints"], batch["weight"])
         return terms
 
