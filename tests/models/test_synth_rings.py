@@ -119,7 +119,7 @@ def test_a_band_closes_round_its_finger_and_touches_neither_palm_nor_neighbour(h
 def test_only_skin_under_and_beside_a_ring_stands_off(hand, phalanges):
     rest = torch.from_numpy(hand.rest)[None]
     surface = Surface(hand, CPU)
-    cloth = Engine(hand, 16).shader.sample(Rng(0), 1).cloth
+    cloth = Engine(hand, 16).shader.sample(Rng(0), Rng(1), 1).cloth
     bare = cloth._replace(start=torch.full((1,), 9.0), band=torch.full((1,), -9.0))
     for finger in range(FINGERS):
         ring = one_ring(phalanges, finger, stand_off=0.0015)

@@ -117,6 +117,7 @@ class Engine:
     def restart(self, seed: int, stream: int = 0) -> None:
         """Begin again with another seed or stream."""
         self._rng = Rng(seed, stream)
+        self._places = Rng(~seed, stream)  # apart, so that hands do not depend on what lights them
 
     @torch.no_grad()
     def render(self, count: int) -> Batch:
@@ -133,7 +134,7 @@ class Engine:
             return points @ rotation.transpose(1, 2) + offset[:, None]
 
         joints, label_vertices = to_camera(posed.joints), to_camera(posed.vertices[:, self.model.vertex_index])
-        looks = self.shader.sample(rng, count)
+        looks = self.shader.sample(rng, self._places, count)
         arm = self.surface.dress(to_camera(posed.vertices), looks.cloth, looks.rings)
         things = self._things(rng, to_camera(posed.vertices), joints)
         vertices = torch.cat((arm, things.vertices), 1)

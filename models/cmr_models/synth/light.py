@@ -15,7 +15,7 @@ from torch import Tensor
 from .raster import rasterise
 from .rng import Rng
 
-__all__ = ["Lights", "ambient", "diffuse", "occlusion", "sample_lights", "shadow", "specular"]
+__all__ = ["Lights", "ambient", "diffuse", "harmonic_basis", "occlusion", "sample_lights", "shadow", "specular"]
 
 KINDS = {"soft": 0.42, "room": 0.34, "hard": 0.14, "back": 0.10}  # how the light is shared out
 LIGHTS = 3
@@ -92,11 +92,15 @@ def sample_lights(rng: Rng, count: int) -> Lights:
     return Lights(direction, colour, harmonics, darkness, rng.uniform(0.02, 0.22, count), rng.log_uniform(6, 45, count))
 
 
+def harmonic_basis(directions: Tensor) -> Tensor:
+    """Spherical harmonics (..., 9) of second order at unit vectors (..., 3), without the factors that norm them."""
+    x, y, z = directions.unbind(-1)
+    return torch.stack((torch.ones_like(x), y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y), -1)
+
+
 def ambient(normals: Tensor, harmonics: Tensor) -> Tensor:
     """Irradiance (B, R, 3) at normals (B, R, 3)."""
-    x, y, z = normals.unbind(-1)
-    basis = torch.stack((torch.ones_like(x), y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y), -1)
-    return (basis @ harmonics).clamp_min(0.02)
+    return (harmonic_basis(normals) @ harmonics).clamp_min(0.02)
 
 
 def diffuse(normals: Tensor, direction: Tensor, colour: Tensor) -> Tensor:

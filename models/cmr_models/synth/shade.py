@@ -13,6 +13,7 @@ from .appearance import Cloth, Skin, cloth_albedo, lookup, sample_cloth, sample_
 from .detail import SPECKLE_TILE, detail_coordinates, draw_details, speckle_tile
 from .light import LIGHTS, SHADOW_LIFT, Lights, ambient, diffuse, occlusion, sample_lights, shadow, specular
 from .objects import Things, superellipsoid
+from .panoramas import under_panoramas
 from .raster import Fragments, interpolate
 from .rings import Rings, proximal_phalanges, ring_albedo, sample_rings
 from .rng import Rng
@@ -82,13 +83,14 @@ class Shader:
         self._count, self._device = len(rest), device
         self.thing_faces = len(superellipsoid()[1])
 
-    def sample(self, rng: Rng, count: int) -> Looks:
-        """Random looks for `count` images."""
+    def sample(self, rng: Rng, places: Rng, count: int) -> Looks:
+        """Random looks for `count` images; panoramas come from ``places``."""
 
         def move(values):
             return type(values)(*(t.to(self._device) for t in values))
 
-        skin, cloth, lights = (move(sample(rng, count)) for sample in (sample_skin, sample_cloth, sample_lights))
+        skin, cloth = (move(sample(rng, count)) for sample in (sample_skin, sample_cloth))
+        lights = move(under_panoramas(places, sample_lights(rng, count)))
         rings = move(sample_rings(rng, count, self._phalanges))
         return Looks(skin, cloth, rings, lights, torch.exp(rng.normal(count, sigma=EXPOSURE_SPREAD)).to(self._device))
 
