@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ from .results import Hand
 from .session import MAX_THREADS
 from .tracker import HandMeshTracker
 
-__all__ = ["OURS", "Sample", "evaluate", "main", "read_samples", "track_samples"]
+__all__ = ["OURS", "Overlay", "Sample", "evaluate", "main", "read_samples", "track_samples"]
 
 _Image = npt.NDArray[np.uint8]
 
@@ -49,6 +50,13 @@ class Sample:
     matrix: npt.NDArray[np.float64]
     handedness: str
     joints: npt.NDArray[np.float64] | None
+
+
+class Overlay(NamedTuple):
+    """What our tracker found in a photo, drawn, and its PA error in millimetres, infinite where it found no hand."""
+
+    picture: _Image
+    error: float
 
 
 def read_samples(folder: Path, limit: int | None = None) -> list[Sample]:
@@ -100,7 +108,7 @@ def track_samples(
 
 def evaluate(
     tracker: HandMeshTracker, samples: Sequence[Sample], peers: Sequence[Peer] = ()
-) -> tuple[dict[str, dict[str, Any]], list[_Image]]:
+) -> tuple[dict[str, dict[str, Any]], list[Overlay]]:
     """Measure a tracker, and peers on the same photos, against known joints.
 
     Parameters
@@ -119,8 +127,8 @@ def evaluate(
         None if there is none, of `kp2d_px` (distance to the projected joints), `mpjpe_root_mm` (aligned at joint 9),
         `pa_mpjpe_mm`, `cs_mpjpe_mean_mm` and `cs_mpjpe_median_mm` (camera frame, mean over joints, then mean or median
         over photos), `handedness_accuracy`, and `impossible_hands`, the share that violates anatomy.
-    pictures : list of (H, W, 3) uint8
-        Our overlays of all photos.
+    overlays : list of Overlay
+        Ours, of all photos.
 
     Raises
     ------
@@ -130,16 +138,17 @@ def evaluate(
         A peer that fails.
     """
     photos: dict[str, list[dict[str, float] | None]] = {name: [] for name in (OURS, *(peer.name for peer in peers))}
-    pictures = []
+    overlays = []
     for sample, image, camera, hand in track_samples(tracker, samples):
-        pictures.append(_picture(image, hand))
         if sample.joints is None:
             raise InputError(f"{sample.path.name} has no joints; joints3d needs a folder with annotations.json")
         ours = None if hand is None else Seen(hand.keypoints, hand.joints, hand.joints, hand.handedness)
         for name, seen in {OURS: ours, **{peer.name: peer.look(sample.path, camera) for peer in peers}}.items():
             measured = None if seen is None else measure(seen, sample.joints, sample.handedness, camera)
             photos[name].append(measured)
-    return {name: figures(each) for name, each in photos.items()}, pictures
+        last = photos[OURS][-1]
+        overlays.append(Overlay(_picture(image, hand), math.inf if last is None else last["pa"]))
+    return {name: figures(each) for name, each in photos.items()}, overlays
 
 
 @command
@@ -155,8 +164,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.command == "joints3d":
                 models = MODELS if options.peer else ()
                 peers = [stack.push(Peer(model, options.peer_python)) for model in models]
-                columns, pictures = evaluate(tracker, samples, peers)
+                columns, overlays = evaluate(tracker, samples, peers)
                 print(_json(columns, peers) if options.json else "\n".join([table(columns), *_remarks(peers)]))
+                if options.worst is not None:
+                    overlays = sorted(overlays, key=lambda overlay: -overlay.error)[: options.worst]
+                pictures = [overlay.picture for overlay in overlays]
             else:
                 found = list(track_samples(tracker, samples))
                 pictures = [_picture(image, hand) for _, image, _, hand in found]
@@ -206,6 +218,12 @@ def _parser() -> argparse.ArgumentParser:
                 "--peer-python",
                 metavar="PATH",
                 help="interpreter with mediapipe; default: the environment of `python -m cmr_runtime.bench.peer`",
+            )
+            command.add_argument(
+                "--worst",
+                type=up_to(10**9),
+                metavar="N",
+                help="draw the N photos with the largest PA error, the worst first",
             )
         sheet = "--sheet" if name == "joints3d" else "--out"
         command.add_argument(sheet, dest="sheet", required=name == "sheet", help="contact sheet to write (PNG, JPEG)")

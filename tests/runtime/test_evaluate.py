@@ -9,6 +9,7 @@ from disc_bundle import draw_disc
 from cmr_runtime import Bundle, Camera
 from cmr_runtime.accuracy import Seen, measure
 from cmr_runtime.accuracy import figures as counted
+from cmr_runtime.draw import CELL
 from cmr_runtime.evaluate import main
 from cmr_runtime.image_io import read_image, write_image
 from cmr_runtime.tracker import HandMeshTracker
@@ -87,6 +88,26 @@ def test_table_and_sheet(folder: Path, bundle_path: Path, capsys: pytest.Capture
     out = capsys.readouterr().out
     assert "MediaPipe" not in out
     assert read_image(sheet).shape[2] == 3
+
+
+def test_the_worst_are_drawn_first(folder: Path, bundle_path: Path, capsys: pytest.CaptureFixture) -> None:
+    entries = json.loads((folder / "annotations.json").read_text())
+    bent = np.array(entries[1]["joints_camera_m"])
+    bent[8] += [0.03, 0, 0.02]
+    entries[1]["joints_camera_m"] = bent.tolist()
+    (folder / "annotations.json").write_text(json.dumps(entries))
+    sheets = {}
+    for count in (0, 1, 2):
+        sheet, worst = folder / f"worst{count}.png", ["--worst", str(count)] if count else []
+        call = ["joints3d", str(folder), "--model", str(bundle_path), "--sheet", str(sheet), *worst]
+        assert main(call) == 0
+        sheets[count] = read_image(sheet)
+    for place, photo in enumerate((3, 1)):  # the photo in which nothing is found, then the bent one
+        x = CELL * place
+        row, column = divmod(photo, sheets[0].shape[1] // CELL)
+        cell = sheets[0][CELL * row : CELL * (row + 1), CELL * column : CELL * (column + 1)]
+        assert np.array_equal(sheets[2][:CELL, x : x + CELL], cell)
+    assert np.array_equal(sheets[1], sheets[2][:CELL, :CELL])
 
 
 def test_threads_that_cannot_be_are_a_wrong_call(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
