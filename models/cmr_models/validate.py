@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from cmr_runtime.accuracy import impossible
+from cmr_runtime.biomechanics import KNUCKLES
 from cmr_runtime.finding import SCALE
 from cmr_runtime.heatmaps import decode
 from cmr_runtime.metrics import mean_distance, mpjpe, pa_mpjpe
@@ -28,7 +29,7 @@ from .network import HandNet, HandNetConfig, load_checkpoint, to_input
 from .recut import recut
 from .synth.background import Backgrounds
 
-__all__ = ["Validation", "main"]
+__all__ = ["Validation", "main", "size_spread"]
 
 
 class Validation:
@@ -88,7 +89,8 @@ class Validation:
         distance of vertices where the root joints alone are laid on each other, ``_iou`` the intersection over union of
         the refined silhouette and the truth in its cells. ``_violations`` is the share of hands found of which a joint
         or a bone is anatomically not possible (`cmr_runtime.violations`), ``_truth_violations`` that of the true ones,
-        in photos of the weak labels.
+        in photos of the weak labels. ``_size_spread`` is that of palms (`size_spread`): an image does not tell a hand's
+        size, and where it depends on the pose, the depth does.
         """
         figures: dict[str, float] = {}
         regressor = net.joint_regressor.cpu().numpy()
@@ -107,6 +109,7 @@ class Validation:
             pairs = list(zip(got["joints"], truth, strict=True))
             figures[f"{name}_pa_mm"] = 1000 * float(np.mean([pa_mpjpe(a, b) for a, b in pairs]))
             figures[f"{name}_root_mm"] = 1000 * float(np.mean([mpjpe(a, b) for a, b in pairs]))
+            figures[f"{name}_size_spread"] = size_spread(got["joints"])
             if name != "synth":
                 figures[f"{name}_violations"] = float(np.mean([impossible(hand, "right") for hand in got["joints"]]))
                 figures[f"{name}_truth_violations"] = float(np.mean([impossible(hand, "right") for hand in truth]))
@@ -131,6 +134,12 @@ class Validation:
         figures["hand_found"] = float(np.mean(present + got["present"][shown].tolist()))
         figures["empty_found"] = float(np.mean(got["present"][~shown]))
         return {k: round(v, 4) for k, v in figures.items()}
+
+
+def size_spread(joints: np.ndarray) -> float:
+    """Return the standard deviation over hands (N, 21, 3) of the logarithm of the distance from wrist to knuckles."""
+    palms = np.linalg.norm(joints[:, KNUCKLES] - joints[:, :1], axis=2).mean(1)
+    return float(np.log(palms).std())
 
 
 def _iou(found: np.ndarray, sample: Sample) -> float:

@@ -52,8 +52,18 @@ def test_figures_of_a_network_that_knows_the_answers(data, monkeypatch):
     # The renderings' hands are at rest; the photos' labels are random points.
     assert figures["tracked_violations"] == figures["tracked_truth_violations"] == 0
     assert figures["photo_violations"] == figures["photo_truth_violations"] == 1
+    assert figures["photo_size_spread"] > 0
     assert figures["photo_pa_mm"] == figures["photo_root_mm"] == pytest.approx(0, abs=1e-3)
     assert [figures[k] for k in ("right_seen_right", "left_seen_left", "hand_found", "empty_found")] == [1, 1, 1, 0]
+
+
+def test_sizes_spread_by_their_logarithm_whatever_the_fingers_do():
+    rest = HAND.joint_regressor @ HAND.template
+    bent = rest.copy()
+    bent[6:9] = rest[5]
+    assert validate.size_spread(np.stack([rest, bent])) == pytest.approx(0, abs=1e-6)
+    hands = np.stack([rest * math.exp(0.1), bent * math.exp(-0.1) + 5.0])
+    assert validate.size_spread(hands) == pytest.approx(0.1, rel=1e-4)
 
 
 def test_validation_repeats_itself(data):

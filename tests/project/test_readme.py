@@ -87,7 +87,7 @@ def _two_hands(desk: Desk) -> None:
 class Run(NamedTuple):
     """What a command that runs as it stands must leave and print.
 
-    `after` is the command that writes what this one reads; it is run first, in the same folder.
+    `after` is the command that writes what this one reads; it is run before, in the same folder.
     """
 
     files: tuple[str, ...] = ()
@@ -98,6 +98,8 @@ class Run(NamedTuple):
 
 
 _TRACKED = ("results/hands.jsonl", "results/*_overlay.png", "results/*_hand0.ply")
+_BAKE = "python -m cmr_models.synth.bake held_out --count 500 --seed 1000"
+_AS_PHOTOS = "python -m cmr_models.synth.as_photos held_out held_out_photos"
 _EXPORT_REFERENCE = "cmr-export --ckpt cmr_pg.pt --assets template --out cmr_pg.cmr"
 
 RUNS: dict[str, Run] = {
@@ -124,6 +126,11 @@ RUNS: dict[str, Run] = {
         says=r"(?s)^cold start.*1 thread .*2 threads.*^whole frame.*^stages of", slow=True
     ),
     "python -m cmr_models.synth.sheet sheet.png": Run(("sheet.png",), slow=True),
+    _BAKE: Run(("held_out/rgba.npy",)),
+    _AS_PHOTOS: Run(("held_out_photos/annotations.json",), "^500 photos", after=_BAKE),
+    "cmr-eval joints3d held_out_photos --sheet worst.png --worst 24": Run(
+        ("worst.png",), r"(?s)^images +500$.*^found +(9\d|100)\.", slow=True, after=_AS_PHOTOS
+    ),
 }
 
 
@@ -236,6 +243,12 @@ EXCEPTIONS: dict[str, Exempt] = {
 _FIRST = {run.after for run in RUNS.values()}
 
 
+def _steps(command: str) -> list[str]:
+    """The command and, before it, those that write what it reads."""
+    before = RUNS[command].after
+    return [*(_steps(before) if before else []), command]
+
+
 def test_the_tables_have_every_command_and_no_other() -> None:
     known = [*RUNS, *EXCEPTIONS]
     assert len(known) == len(set(known))
@@ -252,7 +265,7 @@ def test_the_tables_have_every_command_and_no_other() -> None:
     ],
 )
 def test_it_runs_as_it_stands(command: str, desk: Desk) -> None:
-    for step in filter(None, (RUNS[command].after, command)):
+    for step in _steps(command):
         run = RUNS[step]
         shown = _ok(desk.run(step))
         assert re.search(run.says, shown, re.MULTILINE), shown
