@@ -15,7 +15,7 @@ from .arguments import check_image
 from .camera import Camera
 from .results import Hand
 
-__all__ = ["contact_sheet", "draw_hands", "draw_mesh"]
+__all__ = ["contact_sheet", "draw_hands", "draw_mesh", "thumbnail"]
 
 _Image = npt.NDArray[np.uint8]
 
@@ -90,14 +90,20 @@ def contact_sheet(images: Sequence[_Image]) -> _Image:
     rows = max(1, math.ceil(len(images) / columns))
     sheet = np.full((rows * CELL, columns * CELL, 3), 24, np.uint8)
     for number, image in enumerate(images):
-        height, width = image.shape[:2]
-        shrink = CELL / max(height, width)
-        size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrink < 1 else cv2.INTER_CUBIC)
-        y = number // columns * CELL + (CELL - size[1]) // 2
-        x = number % columns * CELL + (CELL - size[0]) // 2
-        sheet[y : y + size[1], x : x + size[0]] = small
+        small = thumbnail(image)
+        height, width = small.shape[:2]
+        y = number // columns * CELL + (CELL - height) // 2
+        x = number % columns * CELL + (CELL - width) // 2
+        sheet[y : y + height, x : x + width] = small
     return sheet
+
+
+def thumbnail(image: _Image) -> _Image:
+    """Fit an image, (H, W, 3) uint8, into a square of `CELL` pixels, as a `contact_sheet` shows it."""
+    height, width = image.shape[:2]
+    shrink = CELL / max(height, width)
+    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    return cast("_Image", cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrink < 1 else cv2.INTER_CUBIC))
 
 
 def draw_mesh(

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from .accuracy import Seen, figures, measure, table
 from .camera import Camera
 from .command import command
-from .draw import contact_sheet, draw_hands
+from .draw import contact_sheet, draw_hands, thumbnail
 from .errors import CmrError, InputError
 from .image_io import read_image, write_image
 from .options import up_to
@@ -53,7 +53,7 @@ class Sample:
 
 
 class Overlay(NamedTuple):
-    """What our tracker found in a photo, drawn, and its PA error in millimetres, infinite where it found no hand."""
+    """What our tracker found in a photo, as a `thumbnail`, and its PA error in mm, infinite where it found no hand."""
 
     picture: _Image
     error: float
@@ -91,7 +91,24 @@ def read_samples(folder: Path, limit: int | None = None) -> list[Sample]:
             samples.append(Sample(folder / entry["image"], matrix, str(entry["handedness"]), joints))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"entry {number} of {path} is incomplete or of another form: {error!r}") from error
+        _check(samples[-1], f"entry {number} of {path}")
     return samples
+
+
+def _check(sample: Sample, entry: str) -> None:
+    """Refuse what figures would be wrong with."""
+    known = sample.joints
+    if known is not None and sample.handedness not in ("left", "right"):
+        raise InputError(f'{entry} has handedness {sample.handedness!r}; give "left" or "right"')
+    if known is not None and not (np.isfinite(known).all() and known[:, 2].min() > 0):
+        raise InputError(
+            f"{entry} has joints that are not finite or not in front of the camera; give metres, z forward, and leave "
+            "out photos whose joints are not all known"
+        )
+    try:
+        Camera.from_matrix(sample.matrix, 1, 1)
+    except CmrError as error:
+        raise InputError(f"{entry}: {error}") from error
 
 
 def track_samples(
@@ -107,7 +124,7 @@ def track_samples(
 
 
 def evaluate(
-    tracker: HandMeshTracker, samples: Sequence[Sample], peers: Sequence[Peer] = ()
+    tracker: HandMeshTracker, samples: Sequence[Sample], peers: Sequence[Peer] = (), draw: bool = False
 ) -> tuple[dict[str, dict[str, Any]], list[Overlay]]:
     """Measure a tracker, and peers on the same photos, against known joints.
 
@@ -119,6 +136,8 @@ def evaluate(
         With joints.
     peers : sequence of Peer
         Who is measured besides.
+    draw : bool
+        Whether overlays are wanted.
 
     Returns
     -------
@@ -128,7 +147,7 @@ def evaluate(
         `pa_mpjpe_mm`, `cs_mpjpe_mean_mm` and `cs_mpjpe_median_mm` (camera frame, mean over joints, then mean or median
         over photos), `handedness_accuracy`, and `impossible_hands`, the share that violates anatomy.
     overlays : list of Overlay
-        Ours, of all photos.
+        Ours, of all photos, or none.
 
     Raises
     ------
@@ -146,15 +165,19 @@ def evaluate(
         for name, seen in {OURS: ours, **{peer.name: peer.look(sample.path, camera) for peer in peers}}.items():
             measured = None if seen is None else measure(seen, sample.joints, sample.handedness, camera)
             photos[name].append(measured)
-        last = photos[OURS][-1]
-        overlays.append(Overlay(_picture(image, hand), math.inf if last is None else last["pa"]))
+        if draw:
+            last = photos[OURS][-1]
+            overlays.append(Overlay(_picture(image, hand), math.inf if last is None else last["pa"]))
     return {name: figures(each) for name, each in photos.items()}, overlays
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `cmr-eval`; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command == "joints3d" and options.worst is not None and options.sheet is None:
+        parser.error("--worst says what --sheet FILE draws; give that too")
     try:
         samples = read_samples(Path(options.folder), options.limit)
         with ExitStack() as stack:
@@ -164,15 +187,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.command == "joints3d":
                 models = MODELS if options.peer else ()
                 peers = [stack.push(Peer(model, options.peer_python)) for model in models]
-                columns, overlays = evaluate(tracker, samples, peers)
+                columns, overlays = evaluate(tracker, samples, peers, draw=options.sheet is not None)
                 print(_json(columns, peers) if options.json else "\n".join([table(columns), *_remarks(peers)]))
                 if options.worst is not None:
                     overlays = sorted(overlays, key=lambda overlay: -overlay.error)[: options.worst]
                 pictures = [overlay.picture for overlay in overlays]
             else:
-                found = list(track_samples(tracker, samples))
-                pictures = [_picture(image, hand) for _, image, _, hand in found]
-                print(f"{sum(hand is not None for *_, hand in found)} of {len(found)} photos gave a hand")
+                pictures, found = [], 0
+                for _, image, _, hand in track_samples(tracker, samples):
+                    pictures.append(_picture(image, hand))
+                    found += hand is not None
+                print(f"{found} of {len(pictures)} photos gave a hand")
         if options.sheet is not None:
             write_image(options.sheet, contact_sheet(pictures))
     except (CmrError, OSError) as error:
@@ -232,8 +257,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _picture(image: _Image, hand: Hand | None) -> _Image:
     if hand is not None:
-        return draw_hands(image, [hand], zoom=2)
-    return np.ascontiguousarray(image // 3)  # darkened: no hand found
+        return thumbnail(draw_hands(image, [hand], zoom=2))
+    return thumbnail(image // 3)  # darkened: no hand found
 
 
 def _json(columns: dict[str, dict[str, Any]], peers: Sequence[Peer]) -> str:

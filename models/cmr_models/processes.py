@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -77,18 +79,34 @@ def together(count: int, run: Callable[[Sequence[str], Processes], None], argume
         Of the command.
     """
     with tempfile.TemporaryDirectory() as folder:
-        meeting = (Path(folder) / "meeting").as_uri()
+        desk = Path(folder)
         try:
-            multiprocessing.start_processes(_one, (run, arguments, count, meeting), count, start_method="spawn")
+            multiprocessing.start_processes(_one, (run, arguments, count, desk), count, start_method="spawn")
         except multiprocessing.ProcessExitedException as error:
+            if error.exit_code < 0:
+                name = signal.Signals(-error.exit_code).name
+                text = f"process {error.error_index} was ended by {name}; if nobody did, memory may have run out"
+                raise SystemExit(text) from None
+            if not _words(desk, 0).exists() and _words(desk, error.error_index).exists():
+                print(_words(desk, error.error_index).read_text(), end="", file=sys.stderr)
             raise SystemExit(error.exit_code) from None
 
 
+def _words(desk: Path, rank: int) -> Path:
+    """File with what a process says that ends by itself."""
+    return desk / f"{rank}.txt"
+
+
 def _one(
-    rank: int, run: Callable[[Sequence[str], Processes], None], arguments: Sequence[str], count: int, meeting: str
+    rank: int, run: Callable[[Sequence[str], Processes], None], arguments: Sequence[str], count: int, desk: Path
 ) -> None:
     # What all find wrong with an argument is said by the first; tracebacks travel to the parent by themselves.
-    with contextlib.redirect_stderr(io.StringIO()) if rank else contextlib.nullcontext():
-        run(arguments, Processes(count, rank, meeting))
-        if count > 1:
-            distributed.destroy_process_group()
+    words = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(words) if rank else contextlib.nullcontext():
+            run(arguments, Processes(count, rank, (desk / "meeting").as_uri()))
+            if count > 1:
+                distributed.destroy_process_group()
+    except SystemExit:
+        _words(desk, rank).write_text(words.getvalue())
+        raise

@@ -79,7 +79,8 @@ def arguments_of(args: argparse.Namespace, objective: Objective, processes: int)
     config = asdict(objective.input)
     own = {"network": args.network, "teacher": args.teacher and str(args.teacher), "blocks": config.pop("mesh_blocks")}
     own |= {"times": args.times, "processes": processes}
-    return own | config | asdict(objective.recipe)
+    mix = {f"mix_{name}": value for name, value in asdict(objective.mix).items()}
+    return own | config | asdict(objective.recipe) | mix
 
 
 def load_state(path: Path, arguments: dict[str, Any], options: set[str]) -> dict[str, Any]:
@@ -95,10 +96,11 @@ def load_state(path: Path, arguments: dict[str, Any], options: set[str]) -> dict
         raise ValueError(f"{path}: no state of a run; remove it or choose another folder")
     if (made := state.get("network", DEFAULT)) != arguments["network"]:
         raise ValueError(f"{path.parent} holds a run of {made}, not of {arguments['network']}; choose another folder")
+    made_with = state.get("arguments", arguments)
     others = [
-        f"{'--' if name in options else ''}{name} {was}, not {arguments.get(name)}"
-        for name, was in state.get("arguments", {}).items()
-        if was != arguments.get(name)
+        f"{'--' if name in options else ''}{name} {made_with.get(name)}, not {arguments.get(name)}"
+        for name in {**made_with, **arguments}
+        if made_with.get(name) != arguments.get(name)
     ]
     if others:
         raise ValueError(f"{path.parent} holds a run with {'; '.join(others)}: give the same, or choose another folder")

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -82,6 +84,32 @@ def test_what_is_wrong_with_the_arguments_is_said_once(capfd):
         together(2, refuse, [])
     assert ended.value.code == 2
     assert capfd.readouterr().err.count("wrong") == 1
+
+
+def refuse_alone(arguments: Sequence[str], processes: Processes) -> None:
+    """End the second process with a reason, while the first one waits."""
+    if processes.rank:
+        refuse(arguments, processes)
+    processes.join()
+
+
+def be_killed(arguments: Sequence[str], processes: Processes) -> None:
+    """End the first process as the system does that needs its memory."""
+    if processes.first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    processes.join()
+
+
+def test_what_another_process_finds_wrong_is_said(capfd):
+    with pytest.raises(SystemExit) as ended:
+        together(2, refuse_alone, [])
+    assert ended.value.code == 2
+    assert capfd.readouterr().err.count("wrong") == 1
+
+
+def test_a_process_that_is_killed_is_named():
+    with pytest.raises(SystemExit, match="process 0 was ended by SIGKILL"):
+        together(2, be_killed, [])
 
 
 def test_a_process_that_breaks_down_ends_the_others():

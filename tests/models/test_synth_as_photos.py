@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cmr_models.synth.as_photos import main, write_photos
-from cmr_models.synth.bake import bake
+from cmr_models.synth.bake import bake, prepare
 from cmr_runtime import Camera
 from cmr_runtime.evaluate import main as cmr_eval
 from cmr_runtime.evaluate import read_samples
@@ -37,7 +38,7 @@ def test_joints_project_onto_the_hand_and_left_ones_are_mirrored(baked, tmp_path
 
 def test_figures_can_be_made_of_them(baked, tmp_path, capsys):
     main([str(baked), str(tmp_path)])
-    assert "6 photos" in capsys.readouterr().out
+    assert re.fullmatch(r"6 photos in \S+: \S+ has no more\n", capsys.readouterr().out)
     assert cmr_eval(["joints3d", str(tmp_path), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["images"] == 6
@@ -51,9 +52,18 @@ def test_photos_are_not_written_over_and_wrong_calls_say_why(baked, tmp_path, ca
     for call, text in (
         ([str(baked), str(tmp_path)], "holds photos already"),
         ([str(tmp_path), str(tmp_path / "other")], "about.json"),
-        ([str(baked), str(tmp_path), "--count", "0"], "give 1 or more"),
+        ([str(baked), str(tmp_path), "--count", "0"], "give at least 1 and 0"),
+        ([str(baked), str(tmp_path), "--seed", "-1"], "give at least 1 and 0"),
     ):
         with pytest.raises(SystemExit):
             main(call)
         assert text in capsys.readouterr().err
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_a_folder_in_which_nothing_is_baked_yet_leaves_nothing_behind(tmp_path, capsys):
+    prepare(tmp_path / "baked", 40, 32, 1)
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "baked"), str(tmp_path / "out")])
+    assert "no hand" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from cmr_models.hand import load_hand
 from cmr_models.synth import shade
-from cmr_models.synth.bake_panoramas import FINE_ROWS, LUMINANCE, main, split
+from cmr_models.synth.bake_panoramas import BLUE, FINE_ROWS, LUMINANCE, main, sound, split
 from cmr_models.synth.engine import Engine
 from cmr_models.synth.light import ambient, sample_lights
 from cmr_models.synth.panoramas import grid, irradiance, load_panoramas, turns, under_panoramas
@@ -93,6 +93,7 @@ def test_the_asset_holds_places_with_their_light_above_and_one_mean_brightness()
     torch.testing.assert_close(places.direction.norm(dim=-1), torch.ones(len(mean)), rtol=0, atol=1e-3)
     assert (places.direction @ UP > 0).all()
     assert (places.sky >= 0).all()
+    assert (places.colour[:, 2] < BLUE * places.colour[:, 0]).all()
 
 
 def test_a_lamp_is_split_from_the_sky_and_nothing_is_lost():
@@ -107,6 +108,15 @@ def test_a_lamp_is_split_from_the_sky_and_nothing_is_lost():
     torch.testing.assert_close(found.colour[0] / found.colour[0, 0], warm, rtol=1e-3, atol=0)
     share = (lamp * angle).sum() / math.pi * warm @ LUMINANCE
     assert float(found.colour[0] @ LUMINANCE) == pytest.approx(float(share / (share + 0.3)), rel=1e-3)
+
+
+def test_a_panorama_that_lost_the_colour_of_its_sun_is_refused():
+    pixels = torch.full((8, 16, 3), 0.3)
+    pixels[2, 5] = torch.tensor([900.0, 100.0, 1.0])  # sets
+    sound("red", pixels)
+    pixels[2, 5] = torch.tensor([0.0, 0.0, 900.0])
+    with pytest.raises(SystemExit, match=r"blue: its brightest pixel, \(0, 0, 900\)"):
+        sound("blue", pixels)
 
 
 def test_only_their_share_of_the_scenes_is_lit_by_panoramas():

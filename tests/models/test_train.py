@@ -272,6 +272,21 @@ def test_a_run_goes_on_with_its_own_arguments_only(data, mobile, monkeypatch, ca
     assert (mobile / "state.pt").read_bytes() == before
 
 
+def test_a_run_of_before_a_loss_or_with_another_mixture_does_not_go_on(data, whole, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    out.mkdir()
+    content = torch.load(whole / "state.pt", weights_only=True)
+    other = {name: value for name, value in content["arguments"].items() if name != "bones"} | {"mix_lean": 0.5}
+    torch.save(content | {"arguments": other}, out / "state.pt")
+    before = (out / "state.pt").read_bytes()
+    with pytest.raises(SystemExit):
+        run(monkeypatch, data, out)
+    message = capsys.readouterr().err
+    assert "mix_lean 0.5, not 0.2" in message
+    assert "bones None, not 2.0" in message
+    assert (out / "state.pt").read_bytes() == before
+
+
 def test_state_files_of_before_are_read_and_damaged_ones_refused(data, whole, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     out.mkdir()

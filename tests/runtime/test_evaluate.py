@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from disc_bundle import draw_disc
 
-from cmr_runtime import Bundle, Camera
+from cmr_runtime import Bundle, Camera, evaluate
 from cmr_runtime.accuracy import Seen, measure
 from cmr_runtime.accuracy import figures as counted
 from cmr_runtime.draw import CELL
@@ -108,6 +109,36 @@ def test_the_worst_are_drawn_first(folder: Path, bundle_path: Path, capsys: pyte
         cell = sheets[0][CELL * row : CELL * (row + 1), CELL * column : CELL * (column + 1)]
         assert np.array_equal(sheets[2][:CELL, x : x + CELL], cell)
     assert np.array_equal(sheets[1], sheets[2][:CELL, :CELL])
+
+
+def test_no_pictures_are_drawn_unless_a_sheet_is_wanted(
+    folder: Path, bundle_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(evaluate, "draw_hands", None)
+    assert main(["joints3d", str(folder), "--model", str(bundle_path)]) == 0
+    with pytest.raises(SystemExit):
+        main(["joints3d", str(folder), "--worst", "3"])
+    assert "--sheet FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"handedness": "Left"}, 'entry 1 of .* has handedness \'Left\'; give "left" or "right"'),
+        ({"joints_camera_m": [[float("nan")] * 3] * 21}, "entry 1 of .* has joints that are not finite"),
+        ({"joints_camera_m": [[0.0, 0.0, -0.5]] * 21}, "entry 1 of .* has joints that .* not in front of the camera"),
+        ({"K": [[0.0, 0, 63.5], [0, 200.0, 63.5], [0, 0, 1]]}, "entry 1 of "),
+    ],
+)
+def test_annotations_that_would_give_wrong_figures_are_refused(
+    folder: Path, bundle_path: Path, capsys: pytest.CaptureFixture, change: dict, message: str
+) -> None:
+    entries = json.loads((folder / "annotations.json").read_text())
+    entries[1] |= change
+    (folder / "annotations.json").write_text(json.dumps(entries))
+    assert main(["joints3d", str(folder), "--model", str(bundle_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line)
 
 
 def test_threads_that_cannot_be_are_a_wrong_call(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -15,9 +15,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
+
+from cmr_runtime.image_io import write_image
 
 from .background import Backgrounds
 from .engine import compose
@@ -34,11 +35,17 @@ def write_photos(baked: Path, out: Path, count: int, seed: int = 7) -> int:
         ``baked`` is no folder of `bake`.
     FileExistsError
         ``out`` holds photos already.
+    ValueError
+        No hand is baked yet.
+    OSError
+        A photo cannot be written.
     """
     about = json.loads((baked / "about.json").read_text())
     fields = ("rgba", "joints", "root", "focal")
     rgba, joints, root, focal = (np.load(baked / f"{name}.npy", mmap_mode="r") for name in fields)
     done = np.flatnonzero(np.repeat(np.load(baked / "done.npy"), about["chunk"])[: len(rgba)])[:count]
+    if not len(done):
+        raise ValueError(f"no hand in {baked} is rendered yet; let the baking go on")
     out.mkdir(parents=True, exist_ok=True)
     if (out / "annotations.json").exists():
         raise FileExistsError(f"{out} holds photos already; give another folder")
@@ -51,7 +58,7 @@ def write_photos(baked: Path, out: Path, count: int, seed: int = 7) -> int:
         if left:
             image, points = image[:, ::-1], points * [-1, 1, 1]
         name = f"{number:05d}.png"
-        cv2.imwrite(str(out / name), np.ascontiguousarray(image[..., ::-1]))
+        write_image(out / name, np.ascontiguousarray(image))
         matrix = [[float(focal[k]), 0, middle], [0, float(focal[k]), middle], [0, 0, 1]]
         side = "left" if left else "right"
         entries.append({"image": name, "handedness": side, "K": matrix, "joints_camera_m": points.round(6).tolist()})
@@ -67,13 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=7, help="of the backgrounds")
     args = parser.parse_args(arguments)
-    if args.count < 1:
-        parser.error(f"--count {args.count}: give 1 or more")
+    if args.count < 1 or args.seed < 0:
+        parser.error(f"--count {args.count} --seed {args.seed}: give at least 1 and 0")
     try:
         count = write_photos(args.baked, args.out, args.count, args.seed)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
-    print(f"{count} photos in {args.out}")
+    print(f"{count} photos in {args.out}" + (f": {args.baked} has no more" if count < args.count else ""))
 
 
 if __name__ == "__main__":

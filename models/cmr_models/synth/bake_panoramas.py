@@ -17,10 +17,11 @@ from torch import Tensor
 
 from .panoramas import Panoramas, grid
 
-__all__ = ["main", "split"]
+__all__ = ["main", "sound", "split"]
 
 ROWS, FINE_ROWS = 16, 128  # of the sky in the asset; of the panorama in which the lamp is looked for
 LAMP, AROUND = np.radians(12.0), np.radians(24.0)  # radius of the lamp, and of what it is compared with
+BLUE = 4.0  # blue over red, at most, of a lamp; a clear sky has 3
 LUMINANCE = torch.tensor([0.2126, 0.7152, 0.0722])  # of linear RGB (ITU-R BT.709)
 
 
@@ -42,22 +43,34 @@ def split(radiance: Tensor) -> Panoramas:
     rest = radiance - excess / angle[..., None]
     block = FINE_ROWS // ROWS
     parts = (rest * angle[..., None]).reshape(ROWS, block, 2 * ROWS, block, 3).sum((1, 3))
+    parts.clamp_(min=0)  # compression leaves negative values around lamps; in the sum they cancel
     sky = parts / grid(ROWS)[1][..., None]
     mean = (parts.sum((0, 1)) / (4 * torch.pi) + colour) @ LUMINANCE
     return Panoramas(sky[None] / mean, direction[None], colour[None] / mean)
 
 
 def read(path: Path) -> Tensor:
-    """Read the radiance (FINE_ROWS, 2 FINE_ROWS, 3) of a file."""
+    """Read the radiance (FINE_ROWS, 2 FINE_ROWS, 3) of a file; SystemExit if it is none that can be used."""
     import OpenEXR  # in an environment of its own: nothing else needs it
 
     with OpenEXR.File(str(path)) as file:
-        pixels = np.asarray(file.channels()["RGB"].pixels, np.float32)
+        channels = {name: np.asarray(channel.pixels, np.float32) for name, channel in file.channels().items()}
+    pixels = next((channels[name][..., :3] for name in ("RGB", "RGBA") if name in channels), None)
+    if pixels is None:
+        raise SystemExit(f"{path}: channels {', '.join(channels)}; need RGB")
+    size = f"{pixels.shape[1]} x {pixels.shape[0]}"
     if pixels.shape[1] != 2 * pixels.shape[0] or not np.isfinite(pixels).all():
-        raise SystemExit(
-            f"{path}: {pixels.shape[1]} x {pixels.shape[0]} pixels; need finite ones, twice as wide as high"
-        )
-    return torch.from_numpy(cv2.resize(pixels, (2 * FINE_ROWS, FINE_ROWS), interpolation=cv2.INTER_AREA)).clamp_min(0)
+        raise SystemExit(f"{path}: {size} pixels; need finite ones, twice as wide as high")
+    sound(path.name, torch.from_numpy(pixels))
+    return torch.from_numpy(cv2.resize(pixels, (2 * FINE_ROWS, FINE_ROWS), interpolation=cv2.INTER_AREA))
+
+
+def sound(name: str, pixels: Tensor) -> None:
+    """Refuse a panorama whose compression lost the red and green of its sun: SystemExit."""
+    red, _, blue = brightest = pixels.reshape(-1, 3)[int(pixels.sum(-1).argmax())].tolist()
+    if blue > BLUE * max(red, 0.0):
+        values = ", ".join(f"{value:g}" for value in brightest)
+        raise SystemExit(f"{name}: its brightest pixel, ({values}), is bluer than any light: the file is damaged")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
