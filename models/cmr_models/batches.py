@@ -116,11 +116,21 @@ class Renderings:
     """Samples from folders written by `cmr_models.synth.bake`; of each, those from ``first`` to ``last``."""
 
     def __init__(self, *folders: Path, first: int = 0, last: int | None = None) -> None:
+        self._paths = folders
         self.folders, index = [Folder.open(folder) for folder in folders], []
         for number, folder in enumerate(self.folders):
             done = folder.done[first:last]
             index.append(np.stack([np.full_like(done, number), done], 1))
         self.index = np.concatenate(index)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the mapped files out: pickled for another process, they would be copied into its memory."""
+        return {"_paths": self._paths, "index": self.index}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Map the files anew."""
+        self.__dict__.update(state)
+        self.folders = [Folder.open(folder) for folder in self._paths]
 
     def __len__(self) -> int:
         """Return the number of rendered hands."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches: labels move with the pixels, absent labels are masked, the seed and the number say all."""
 
+import pickle
 from dataclasses import replace
 
 import cv2
@@ -197,6 +198,18 @@ def test_only_finished_chunks_are_used(tmp_path):
     kept, rest = Renderings(folder, last=5).index[:, 1], Renderings(folder, first=5).index[:, 1]
     assert not set(kept.tolist()) & set(rest.tolist())
     assert len(kept) + len(rest) == 40
+
+
+def test_renderings_go_to_another_process_without_their_files(folder):
+    renderings = Renderings(folder, first=1)
+    sent = pickle.dumps(renderings)
+    assert len(sent) < renderings.folders[0].rgba.nbytes / 10
+    there = pickle.loads(sent)
+    background = np.full((SIZE, SIZE, 3), 128, np.uint8)
+    here, other = (each.sample(0, background, ALWAYS, np.random.default_rng(3)) for each in (renderings, there))
+    assert len(there) == len(renderings)
+    assert np.array_equal(here.image, other.image)
+    assert np.array_equal(here.vertices, other.vertices)
 
 
 def test_softening_blurs_the_hand_and_not_what_is_behind(folder):

@@ -53,7 +53,7 @@ class HandNetRecipe(Recipe):
     photo_turn: float = 30.0  # of the labels' own view, which is less sure than their shape
     photo_view: float = 10.0
     photo_bones: float = 2.0  # lengths, against those of the mean hand: nothing else gives a photographed hand its size
-    photo_slack: float = 0.12  # by which people's bones may differ (Buryanov and Kotiuk, 2010: 7 to 14 %)
+    photo_slack: float = 0.03  # in which they are free; at 0.12, as people differ, all settle at its lower end
 
 
 class HandNetObjective(Objective):
