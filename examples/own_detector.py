@@ -21,7 +21,7 @@ SAMPLE = Path(__file__).parent / "data" / "sample.jpg"
 
 def detect(rgb: npt.NDArray[np.uint8]) -> list[tuple[float, float, float, float]]:
     """Boxes (x0, y0, x1, y1) in pixels around what has the colour of skin; put your detector here."""
-    skin = cv2.inRange(cv2.cvtColor(rgb, cv2.COLOR_RGB2YCrCb), (70, 145, 90), (230, 175, 125))
+    skin = cv2.inRange(cv2.cvtColor(rgb, cv2.COLOR_RGB2YCrCb), (90, 140, 90), (230, 150, 125))
     skin = cv2.morphologyEx(skin, cv2.MORPH_OPEN, np.ones((7, 7), np.uint8))
     _, _, blobs, _ = cv2.connectedComponentsWithStats(skin)
     large = [blob for blob in blobs[1:].tolist() if blob[4] > 0.01 * skin.size]

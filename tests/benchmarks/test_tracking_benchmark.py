@@ -141,7 +141,7 @@ def test_hands_that_cross_are_drawn_where_they_are_said_to_be() -> None:
 
 @pytest.mark.slow
 def test_hands_that_cross_keep_their_identity_and_one_that_returns_is_found() -> None:
-    found = tracking.crossings(None, 3)
+    found = tracking.crossings(None, 4)
     kept, clips = (sum(each[name] for each in found["crossing"].values()) for name in ("kept", "clips"))
     assert clips >= 4
     assert kept == clips

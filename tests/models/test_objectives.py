@@ -11,7 +11,7 @@ from small_net import CONFIG, SIZE, lively_net
 from cmr_models.batches import Batches, Mix, Renderings
 from cmr_models.by_name import make_objective
 from cmr_models.hand import ROOT_JOINT, load_hand
-from cmr_models.losses import gaussian_maps, heatmap_loss
+from cmr_models.losses import bone_lengths, gaussian_maps, heatmap_loss
 from cmr_models.network import to_input
 from cmr_models.network.handnet import HandNetOutput
 from cmr_models.network.mesh import MeshOutput
@@ -21,6 +21,7 @@ from cmr_models.paper.config import paper_config
 from cmr_models.paper.hierarchy import MeshHierarchy
 from cmr_models.paper.objective import PaperObjective, PaperRecipe
 from cmr_models.paper.outputs import Maps, PaperOutput
+from cmr_runtime.biomechanics import USUAL
 from cmr_runtime.network import PriorOutput as Seen
 from cmr_runtime.roi import Roi
 from cmr_runtime.view import View
@@ -134,6 +135,15 @@ def test_photos_add_their_terms_and_teach_no_mesh(batch):
         grad = torch.autograd.grad(terms[term], out.mesh.levels[0], retain_graph=True)[0]
         touched = grad.abs().amax((1, 2)) > 0
         assert touched.tolist() == wanted.tolist()
+
+
+def test_photographed_hands_are_wanted_as_large_as_an_adults():
+    net = lively_net()
+    wanted = HandNetObjective(CONFIG, HandNetRecipe())._usual_bones.numpy() * 1e3
+    assert wanted == pytest.approx(USUAL, rel=0.2)  # the little finger's bones differ most
+    assert np.median(wanted / USUAL) == pytest.approx(1, abs=0.03)
+    model = bone_lengths(net.joint_regressor @ torch.as_tensor(HAND.template)).numpy()
+    assert wanted / model == pytest.approx(wanted[0] / model[0], rel=1e-3)  # of the model's own proportions
 
 
 def test_no_term_asks_a_photo_for_its_outline_or_an_empty_picture_for_its_side(batch):

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cmr_runtime.biomechanics import USUAL
+
 from ..batches import Mix
 from ..hand import load_hand
 from ..losses import (
@@ -32,6 +34,9 @@ from .prior import SHALLOW_BLOCK
 
 __all__ = ["HandNetObjective", "HandNetRecipe"]
 
+#: Bones from the wrist to the tip of the middle finger.
+_MIDDLE = slice(8, 12)
+
 
 @dataclass(frozen=True)
 class HandNetRecipe(Recipe):
@@ -52,7 +57,7 @@ class HandNetRecipe(Recipe):
     photo_joints: float = 120.0
     photo_turn: float = 30.0  # of the labels' own view, which is less sure than their shape
     photo_view: float = 10.0
-    photo_bones: float = 2.0  # lengths, against those of the mean hand: nothing else gives a photographed hand its size
+    photo_bones: float = 2.0  # lengths, against an adult's: nothing else gives a photographed hand its size
     photo_slack: float = 0.03  # in which they are free; at 0.12, as people differ, all settle at its lower end
 
 
@@ -73,7 +78,9 @@ class HandNetObjective(Objective):
         self.input, self.recipe, self.mix = config, recipe, mix or Mix()
         hand = load_hand()
         self.net: HandNet = HandNet(config, hand)
-        self._usual_bones = bone_lengths(torch.as_tensor(hand.joint_regressor @ hand.template))
+        # The model's mean hand has children's in it; photos show adults, as `USUAL` does.
+        bones = bone_lengths(torch.as_tensor(hand.joint_regressor @ hand.template))
+        self._usual_bones = bones * (1e-3 * USUAL[_MIDDLE].sum() / bones[_MIDDLE].sum())
 
     def groups(self) -> list[dict[str, Any]]:
         """Split into pretrained and new parameters; frozen ones are left out."""
