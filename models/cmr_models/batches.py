@@ -107,8 +107,8 @@ class Folder(NamedTuple):
     @classmethod
     def open(cls, path: Path) -> Folder:
         """Map its files into memory."""
-        rows = [np.load(path / f"{name}.npy", mmap_mode="r") for name in FILES]
         chunk = json.loads((path / "about.json").read_text())["chunk"]  # the last one may be shorter
+        rows = [np.load(path / f"{name}.npy", mmap_mode="r") for name in FILES]
         return cls(*rows, np.flatnonzero(np.repeat(np.load(path / "done.npy"), chunk)[: len(rows[0])]))
 
 

@@ -170,4 +170,6 @@ def test_a_shared_run_goes_on_with_as_many_processes(data, begun, tmp_path, monk
     make_small(monkeypatch, COUNTS)
     with pytest.raises(SystemExit):
         train.main(arguments_for(data, out))
-    assert "--processes 2, not 1; " in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "--processes 2, not 1; " in message
+    assert ": give the same" in message

@@ -20,6 +20,7 @@ import torch
 
 from cmr_runtime.image_io import write_image
 
+from ..batches import Renderings
 from .background import Backgrounds
 from .engine import compose
 
@@ -40,10 +41,9 @@ def write_photos(baked: Path, out: Path, count: int, seed: int = 7) -> int:
     OSError
         A photo cannot be written.
     """
-    about = json.loads((baked / "about.json").read_text())
+    done = Renderings(baked, last=count).index[:, 1]
     fields = ("rgba", "joints", "root", "focal")
     rgba, joints, root, focal = (np.load(baked / f"{name}.npy", mmap_mode="r") for name in fields)
-    done = np.flatnonzero(np.repeat(np.load(baked / "done.npy"), about["chunk"])[: len(rgba)])[:count]
     if not len(done):
         raise ValueError(f"no hand in {baked} is rendered yet; let the baking go on")
     out.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..hand.model import rotation_about
 from .light import Lights, harmonic_basis
 from .rng import Rng
 
@@ -91,15 +92,8 @@ def turns(rng: Rng, count: int) -> Tensor:
         rng.normal(count, sigma=PITCH),
         rng.normal(count, sigma=ROLL),
     )
-    one, zero = torch.ones(count), torch.zeros(count)
-
-    def matrix(*entries: Tensor) -> Tensor:
-        return torch.stack(entries, -1).unflatten(-1, (3, 3))
-
-    about_y = matrix(yaw.cos(), zero, yaw.sin(), zero, one, zero, -yaw.sin(), zero, yaw.cos())
-    about_x = matrix(one, zero, zero, zero, pitch.cos(), -pitch.sin(), zero, pitch.sin(), pitch.cos())
-    about_z = matrix(roll.cos(), -roll.sin(), zero, roll.sin(), roll.cos(), zero, zero, zero, one)
-    return about_z @ about_x @ about_y
+    x, y, z = torch.eye(3)
+    return rotation_about(z, roll) @ rotation_about(x, pitch) @ rotation_about(y, yaw)
 
 
 def under_panoramas(rng: Rng, lights: Lights, share: float = SHARE) -> Lights:
