@@ -10,9 +10,10 @@ array           shape, type             content
 ==============  ======================  =====================================================================
 jpeg            (bytes,) uint8          all hand crops, JPEG after JPEG
 offsets         (N + 1,) int64          crop ``i`` is ``jpeg[offsets[i]:offsets[i + 1]]`` (:mod:`.photos.jpeg`)
-keypoints       (N, 21, 2) float32      joints in pixels of the crop, centre of the top-left pixel at (0, 0)
-world           (N, 21, 3) float32      joints in metres relative to joint 9, x right, y down, z forward; up to
-                                        similarity only; a left hand is a left hand (nothing is mirrored)
+keypoints       (N, 21, 2) float32      joints of the hand model (:mod:`.photos.joints`) in pixels of the crop,
+                                        centre of the top-left pixel at (0, 0)
+world           (N, 21, 3) float32      the labels' own joints in metres relative to joint 9, x right, y down, z
+                                        forward; up to similarity only; a left hand is one (nothing is mirrored)
 right           (N,) bool               anatomical right hand
 weight          (N,) float32            trust, 0 to 1, from the agreement of the passes (:mod:`.photos.crops`)
 disagreement    (N, 2) float32          the disagreement itself: 2D as a part of the box side, 3D in metres
