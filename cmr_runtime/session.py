@@ -15,6 +15,8 @@ __all__ = ["CPU", "MAX_THREADS", "Form", "Shapes", "check_providers", "check_sha
 CPU = ("CPUExecutionProvider",)
 #: Most threads inside an operator.
 MAX_THREADS = 256
+#: The option for threads of execution providers that have some of their own and do not look at the session's.
+_THREADS = {"OpenVINOExecutionProvider": "num_of_threads", "XnnpackExecutionProvider": "intra_op_num_threads"}
 #: Shape of a tensor: a number is that size, None any fixed size; None for all of it is any fixed shape.
 Form = tuple[int | None, ...] | None
 Shapes = dict[str, tuple[int, ...]]
@@ -45,7 +47,7 @@ def open_session(graph: bytes, part: str, threads: int, providers: Sequence[str]
     part : str
         What messages call it.
     threads : int
-        Threads inside an operator, on the CPU.
+        Threads inside an operator, on the CPU, whichever provider runs it.
     providers : sequence of str
         Execution providers of ONNX Runtime, the preferred one first. What none of them takes, the CPU does.
 
@@ -59,8 +61,9 @@ def open_session(graph: bytes, part: str, threads: int, providers: Sequence[str]
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
         raise InputError(f"threads is {threads!r}; give a whole number from 1 to {MAX_THREADS}")
     tried = check_providers(providers)
+    own = [{_THREADS[name]: str(threads)} if name in _THREADS else {} for name in tried]
     try:
-        return ort.InferenceSession(graph, session_options(threads), providers=tried)
+        return ort.InferenceSession(graph, session_options(threads), providers=tried, provider_options=own)
     except Exception as error:  # ONNX Runtime raises classes of its own that share no base but Exception.
         raise BundleError(f"part {part} does not load in ONNX Runtime {ort.__version__}: {error}") from error
 

@@ -140,7 +140,7 @@ def test_the_tracker_asks_for_its_providers_and_measures_them(
     monkeypatch.setattr(Bundle, "default", lambda precision: bundle if precision == "fp32" else slow)
     asked, real = [], session.ort.InferenceSession
     monkeypatch.setattr(
-        session.ort, "InferenceSession", lambda *a, providers: asked.append(tuple(providers)) or real(*a)
+        session.ort, "InferenceSession", lambda *a, providers, **_: asked.append(tuple(providers)) or real(*a)
     )
     HandMeshTracker(precision="auto", providers=["OneExecutionProvider"]).close()
     assert len(asked) >= 6  # two networks of two bundles, and of the one chosen

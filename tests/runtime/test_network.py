@@ -166,3 +166,24 @@ def test_providers_of_this_build_run_and_others_are_named(bundle: Bundle) -> Non
     for odd in (["TPUExecutionProvider"], "CPUExecutionProvider", [7]):
         with pytest.raises(InputError, match=r"providers is .*which this build of ONNX Runtime has"):
             PriorStage(bundle, providers=odd)
+
+
+def test_providers_with_threads_of_their_own_are_told_how_many(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the session's options, which these do not read: names as ONNX Runtime documents them."""
+    listed = [
+        "OpenVINOExecutionProvider",
+        "XnnpackExecutionProvider",
+        "CoreMLExecutionProvider",
+        "CPUExecutionProvider",
+    ]
+    real, seen = onnxruntime.InferenceSession, []
+
+    def session(graph: bytes, options: object, providers: list[str], provider_options: list[dict[str, str]]) -> object:
+        seen.append(dict(zip(providers, provider_options, strict=True)))
+        return real(graph, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    PriorStage(bundle, 3, listed[:3])
+    named = {"OpenVINOExecutionProvider": "num_of_threads", "XnnpackExecutionProvider": "intra_op_num_threads"}
+    assert seen == [{name: {named[name]: "3"} if name in named else {} for name in listed}]
