@@ -25,9 +25,10 @@ from cmr_models.photos.backgrounds import background_views, obstacles
 from cmr_models.photos.held_out import VAL_GROUPS
 from cmr_runtime import Bundle, HandMeshTracker
 from cmr_runtime.errors import CmrError
-from cmr_runtime.evaluate import read_samples, track_samples
+from cmr_runtime.evaluate import track_samples
 from cmr_runtime.image_io import read_image
 from cmr_runtime.precision import open_bundle
+from cmr_runtime.samples import read_samples
 
 __all__ = ["Row", "hand_free", "main", "nearest", "side_by_side", "table", "twice"]
 

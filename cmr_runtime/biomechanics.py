@@ -12,13 +12,13 @@ Joints do not tell how far a bone is turned about itself, so twist is not judged
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError
+from .values import is_number
 
 __all__ = ["JointAngles", "Violation", "bone_lengths", "joint_angles", "violations"]
 
@@ -156,7 +156,7 @@ def violations(joints: npt.ArrayLike, side: Literal["left", "right"], tolerance:
     ...     print(violation)
     index PIP: flexion -40°, possible are -20° to 125°
     """
-    if not isinstance(tolerance, Real) or not 0.0 <= float(tolerance) < np.inf:
+    if not is_number(tolerance) or not 0.0 <= float(tolerance) < np.inf:
         raise InputError(f"tolerance is {tolerance!r}; give degrees, a finite number from 0")
     found: dict[str, _Array] = {**joint_angles(joints, side)._asdict(), "length": bone_lengths(joints)}
     wrong = []

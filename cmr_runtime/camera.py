@@ -7,7 +7,6 @@ import json
 import math
 import os
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import CameraError, InputError
+from .values import is_number
 
 __all__ = ["Camera", "read_intrinsics"]
 
@@ -55,7 +55,7 @@ class Camera:
     def __post_init__(self) -> None:
         for name in ("fx", "fy", "cx", "cy"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real):
+            if not is_number(value):
                 raise CameraError(f"camera {name} is {value!r}; give a number of pixels")
             try:
                 number = float(value)
@@ -113,7 +113,7 @@ class Camera:
         CameraError
             An angle out of range, or a value that is no number.
         """
-        if isinstance(degrees_horizontal, bool) or not isinstance(degrees_horizontal, Real):
+        if not is_number(degrees_horizontal):
             raise CameraError(f"field of view is {degrees_horizontal!r}; give a number of degrees between 0 and 180")
         if not 0.0 < degrees_horizontal < 180.0:
             raise CameraError(f"field of view is {degrees_horizontal}°; give degrees between 0 and 180")

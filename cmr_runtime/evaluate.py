@@ -9,7 +9,6 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,31 +24,16 @@ from .image_io import read_image, write_image
 from .options import up_to
 from .peer_eval import MODELS, Peer
 from .results import Hand
+from .samples import FORMAT, Sample, read_samples
 from .session import MAX_THREADS
 from .tracker import HandMeshTracker
 
-__all__ = ["OURS", "Overlay", "Sample", "evaluate", "main", "read_samples", "track_samples"]
+__all__ = ["OURS", "Overlay", "evaluate", "main", "track_samples"]
 
 _Image = npt.NDArray[np.uint8]
 
 #: What our tracker is called beside peers.
 OURS = "this model"
-#: The annotations, for the help of the command.
-_FORMAT = (
-    'annotations.json: [{"image": FILE, "handedness": "left", "K": 3x3, "joints_camera_m": 21x3}, ...]; '
-    "cameras.json: without joints.\n"
-    "K in pixels; joints in metres, camera frame (z forward): wrist, then thumb to little finger, from palm to tip."
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """A photo with its camera, and its joints, (21, 3) metres in the camera frame, where they are known."""
-
-    path: Path
-    matrix: npt.NDArray[np.float64]
-    handedness: str
-    joints: npt.NDArray[np.float64] | None
 
 
 class Overlay(NamedTuple):
@@ -57,58 +41,6 @@ class Overlay(NamedTuple):
 
     picture: _Image
     error: float
-
-
-def read_samples(folder: Path, limit: int | None = None) -> list[Sample]:
-    """Read ``annotations.json`` (with joints) or ``cameras.json`` (without) of a folder.
-
-    Each is a list of ``{image, handedness, K}``, the former also with ``joints_camera_m``.
-
-    Raises
-    ------
-    InputError
-        Neither file is there, it lists no photo, or an entry lacks something; the entry is named.
-    """
-    names = [name for name in ("annotations.json", "cameras.json") if (folder / name).is_file()]
-    if not names:
-        raise InputError(f"{folder} holds neither annotations.json nor cameras.json; give a folder that does")
-    path = folder / names[0]
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    if not isinstance(entries, list):
-        raise InputError(f"{path} is no list of photos")
-    if not entries:
-        raise InputError(f"{path} lists no photo; give at least one entry")
-    samples = []
-    for number, entry in enumerate(entries[:limit]):
-        try:
-            joints = None
-            if names[0] == "annotations.json":
-                joints = np.array(entry["joints_camera_m"], dtype=np.float64).reshape(21, 3)
-            matrix = np.array(entry["K"], dtype=np.float64).reshape(3, 3)
-            samples.append(Sample(folder / entry["image"], matrix, str(entry["handedness"]), joints))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"entry {number} of {path} is incomplete or of another form: {error!r}") from error
-        _check(samples[-1], f"entry {number} of {path}")
-    return samples
-
-
-def _check(sample: Sample, entry: str) -> None:
-    """Refuse what figures would be wrong with."""
-    known = sample.joints
-    if known is not None and sample.handedness not in ("left", "right"):
-        raise InputError(f'{entry} has handedness {sample.handedness!r}; give "left" or "right"')
-    if known is not None and not (np.isfinite(known).all() and known[:, 2].min() > 0):
-        raise InputError(
-            f"{entry} has joints that are not finite or not in front of the camera; give metres, z forward, and leave "
-            "out photos whose joints are not all known"
-        )
-    try:
-        Camera.from_matrix(sample.matrix, 1, 1)
-    except CmrError as error:
-        raise InputError(f"{entry}: {error}") from error
 
 
 def track_samples(
@@ -210,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cmr-eval",
         description="Measure the tracker, or draw what it finds.",
-        epilog=_FORMAT,
+        epilog=FORMAT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
@@ -222,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
             name,
             help=text,
             description=text,
-            epilog=_FORMAT,
+            epilog=FORMAT,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_argument("folder", metavar="DIR", help="folder with the photos and their cameras")

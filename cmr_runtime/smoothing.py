@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from .errors import InputError
 from .results import Hand
 from .rig import Rig, norms
+from .values import is_number
 
 __all__ = ["DEFAULT_RATE", "AlphaBeta", "Smoother", "Smoothing"]
 
@@ -72,7 +72,7 @@ class Smoothing:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+            number = is_number(value) and math.isfinite(value)
             if not number or value < 0 or (value == 0 and field.name.endswith("cutoff")):
                 limit = "above 0 Hz" if field.name.endswith("cutoff") else "of 0 or more"
                 raise InputError(f"{field.name} of Smoothing is {value!r}; give a finite number {limit}")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from ..camera import Camera
 from ..errors import CameraError, InputError
+from ..values import is_number, pair
 
 __all__ = [
     "MIN_JOINTS",
@@ -56,19 +56,17 @@ class Inputs(NamedTuple):
 
 def check_pair(name: str, values: Any, what: str) -> tuple[float, float]:
     """Return two numbers; `what` says what they are."""
-    try:
-        first, second = (float(value) for value in values)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{name} is {values!r}; give two numbers, {what}") from None
-    return first, second
+    found = pair(values)
+    if found is None:
+        raise InputError(f"{name} is {values!r}; give two numbers, {what}")
+    return found
 
 
 def check_length(hand_length: Any) -> float | None:
     """Return the length of a hand in metres, or None."""
     if hand_length is None:
         return None
-    number = isinstance(hand_length, Real) and not isinstance(hand_length, bool)
-    if not number or not MIN_LENGTH <= hand_length <= MAX_LENGTH:
+    if not is_number(hand_length) or not MIN_LENGTH <= hand_length <= MAX_LENGTH:
         raise InputError(f"hand_length is {hand_length!r}, expected {MIN_LENGTH} to {MAX_LENGTH} m")
     return float(hand_length)
 

@@ -20,6 +20,7 @@ disagreement    (N, 2) float32          the disagreement itself: 2D as a part of
 valid           (N, 4) float32          x0, y0, x1, y1 in crop pixels: inside it lies photo, outside repeated border
 group, source   (N,) str                group of the photo; its path
 val             (N,) bool               held out: never train on these
+joints          () str                  "hand model": whose joints ``keypoints`` are
 bg_jpeg         (bytes,) uint8          all background crops
 bg_offsets      (M + 1,) int64          as ``offsets``
 bg_group        (M,) str                group of the frame
@@ -40,6 +41,7 @@ from .photos.backgrounds import plan_backgrounds
 from .photos.crops import hand_view, label_arrays
 from .photos.held_out import VAL_GROUPS, VAL_SPLIT, held_out
 from .photos.index import groups_of, load_boxes, load_groups
+from .photos.joints import JOINTS
 from .photos.jpeg import choose_quality, encode_jobs, pack
 from .photos.view import Box
 
@@ -120,6 +122,7 @@ def bake(
         "bg_offsets": bg_offsets,
         "bg_group": np.array(bg_groups, str),
         "bg_val": np.array([group in VAL_GROUPS for group in bg_groups], bool),
+        "joints": np.array(JOINTS),
         "quality": np.int32(quality),
     }
 

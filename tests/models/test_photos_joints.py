@@ -53,6 +53,40 @@ def test_frames_are_rotations_that_turn_with_the_hand(hands):
         np.testing.assert_allclose(frames[:, joint, :, 0], bone / np.linalg.norm(bone, axis=1, keepdims=True))
 
 
+def flat_hand() -> np.ndarray:
+    """A right hand seen from its back, fingers up, in the image's plane: thumb on the left. Palm of 0.1 m."""
+    joints = np.zeros((1, 21, 3))
+    joints[0, 1:5, 0] = [-0.03, -0.05, -0.07, -0.09]
+    for finger, x in enumerate((-0.03, -0.01, 0.01, 0.03)):
+        joints[0, 5 + 4 * finger : 9 + 4 * finger] = [(x, -np.sqrt(0.01 - x**2) - 0.03 * k, 0) for k in range(4)]
+    return joints
+
+
+def test_the_axes_of_a_flat_hand_are_where_the_description_says():
+    frames = joint_frames(flat_hand())[0]
+    up, left, away = [0, -1, 0], [-1, 0, 0], [0, 0, 1]
+    for joint in range(5, 21):  # along the finger; towards the thumb; square to both
+        np.testing.assert_allclose(frames[joint].T, [up, left, np.cross(up, left)], atol=1e-12)
+    # The thumb's second axis is out of the palm: as the back is seen, away from the viewer.
+    for joint in range(1, 5):
+        np.testing.assert_allclose(frames[joint].T, [left, away, np.cross(left, away)], atol=1e-12)
+
+
+@pytest.mark.parametrize("seen_from_the_side", [False, True])
+def test_each_joint_of_a_flat_hand_moves_by_its_own_offsets(seen_from_the_side):
+    """Written out by hand: in sizes of the palm, against the axes that lie in the image."""
+    scale, palm = 1000.0, 0.1
+    joints = flat_hand()
+    if seen_from_the_side:  # turned by a quarter: what lay behind comes to the right, what lay to the left behind
+        joints = joints @ np.array([[0, 0, 1], [0, 1, 0], [-1, 0, 0]]).T
+    moved = (to_model(scale * joints[..., :2], joints, np.array([True]))[0] - scale * joints[0, :, :2]) / (scale * palm)
+    for joint in (5, 8, 9, 12, 14, 17, 20):
+        along, across, third = OFFSETS[joint]  # up, to the left, and towards the viewer or, from the side, to the left
+        np.testing.assert_allclose(moved[joint], [third if seen_from_the_side else across, along], atol=1e-6)
+    along, across, third = OFFSETS[1]  # to the left; away from the viewer or, from the side, to the right; down
+    np.testing.assert_allclose(moved[1], [-across if seen_from_the_side else along, -third], atol=1e-6)
+
+
 def test_planted_offsets_are_found_again_although_some_labels_are_wrong(hands):
     true, seen = labelled(hands, PLANTED)
     right = np.ones(len(hands), bool)
@@ -131,6 +165,36 @@ def test_the_command_prints_what_it_measures(hands, tmp_path, capsys):
     before, after = (float(said.split(word)[0].split()[-1]) for word in (" as labelled", " moved"))
     assert after < 0.4 * before
     assert int(said.split("]]")[1].split()[0]) <= len(hands) - 1
+
+
+def test_labels_that_contradict_themselves_are_left_out(hands, tmp_path, capsys):
+    files = write(tmp_path, hands, 0.2 * PLANTED)
+    said = json.loads((tmp_path / "labels.json").read_text())
+    for number, factor in ((3, -1.0), (11, 0.0)):  # their 3D joints point the other way, or are none
+        said["labels"][number]["world"] = (factor * np.array(said["labels"][number]["world"])).tolist()
+    (tmp_path / "labels.json").write_text(json.dumps(said))
+    main(files)
+    table = capsys.readouterr().out
+    np.testing.assert_allclose(json.loads(table[: table.index("]]") + 2]), 0.2 * PLANTED, atol=0.004)
+
+
+@pytest.mark.parametrize("what", ["no folder", "no labels", "no joints", "other photos"])
+def test_the_command_says_what_it_cannot_use(hands, tmp_path, capsys, what):
+    files = write(tmp_path, hands, PLANTED)
+    if what == "no folder":
+        files[0] = str(tmp_path / "nowhere")
+    elif what == "no labels":
+        (tmp_path / "labels.json").unlink()
+    else:
+        entries = json.loads((tmp_path / "annotations.json").read_text())
+        (tmp_path / "annotations.json").unlink()
+        if what == "no joints":
+            (tmp_path / "cameras.json").write_text(json.dumps([{**e, "joints_camera_m": None} for e in entries]))
+        else:
+            (tmp_path / "annotations.json").write_text(json.dumps(entries[5:]))
+    with pytest.raises(SystemExit):
+        main(files)
+    assert "cannot be used" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_command_wants_enough_hands(hands, tmp_path, capsys):

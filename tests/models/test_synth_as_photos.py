@@ -10,8 +10,8 @@ from cmr_models.synth.as_photos import main, write_photos
 from cmr_models.synth.bake import bake, prepare
 from cmr_runtime import Camera
 from cmr_runtime.evaluate import main as cmr_eval
-from cmr_runtime.evaluate import read_samples
 from cmr_runtime.image_io import read_image
+from cmr_runtime.samples import read_samples
 
 SIZE = 96
 

@@ -40,7 +40,7 @@ def test_refused_inputs():
 
 
 @pytest.mark.parametrize(
-    "prior", [(0.0, 0.1), (1.0, -0.1), (1.0, 0.5), (np.nan, 0.1), (1.0, np.inf), (1.0,), None, "ab"]
+    "prior", [(0.0, 0.1), (1.0, -0.1), (1.0, 0.5), (np.nan, 0.1), (1.0, np.inf), (1.0,), None, "ab", "10", (True, 0)]
 )
 def test_refused_priors(prior):
     for call in (lambda: Registrar(prior), lambda: register(*scene(0).arguments(), scale_prior=prior)):

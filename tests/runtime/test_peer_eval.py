@@ -21,7 +21,7 @@ from cmr_runtime.evaluate import main
 from cmr_runtime.image_io import write_image
 from cmr_runtime.peer_eval import place
 
-CAMERA = Camera(210.0, 190.0, 70.0, 64.0, 160, 120)
+CAMERA = Camera(210.0, 202.0, 70.0, 64.0, 160, 120)
 #: They lie beside the repository where they are at hand.
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "eval_only" / "joints3d"
 

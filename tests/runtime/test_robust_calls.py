@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from disc_bundle import draw_disc
@@ -66,6 +67,20 @@ def test_a_camera_of_nan_does_not_come_to_be() -> None:
         Camera(math.nan, 100.0, 40.0, 30.0, W, HEIGHT)
     with pytest.raises(CameraError, match="not finite"):
         Camera.from_matrix(np.full((3, 3), np.nan), W, HEIGHT)
+
+
+@pytest.mark.parametrize(("fx", "fy"), [(300.0, 400.0), (400.0, 300.0)])
+def test_a_camera_whose_pixels_are_not_square_is_refused_with_the_size_that_mends_it(
+    bundle: Bundle, fx: float, fy: float
+) -> None:
+    """A picture 16:9 squeezed into 4:3 has fy 4/3 of fx; nearly square pixels, as calibrations find them, are taken."""
+    mended = round(HEIGHT * fx / fy)
+    with HandMeshTracker(bundle, mode="image") as tracker:
+        with pytest.raises(CameraError, match=f"fx {fx:g} and fy {fy:g}.*resize the image to {W}×{mended} pixels"):
+            tracker.track(IMAGE, Camera(fx, fy, W / 2, HEIGHT / 2, W, HEIGHT))
+        scale = mended / HEIGHT
+        tracker.track(cv2.resize(IMAGE, (W, mended)), Camera(fx, fy * scale, W / 2, HEIGHT / 2 * scale, W, mended))
+        tracker.track(IMAGE, Camera(fx, 1.03 * fx, W / 2, HEIGHT / 2, W, HEIGHT))
 
 
 def test_cameras_of_absurd_lenses_give_a_hand_or_an_error(bundle: Bundle) -> None:
@@ -217,6 +232,7 @@ def test_ten_thousand_odd_calls(bundle: Bundle, capsys: pytest.CaptureFixture[st
 
 LONG_VIDEO = """
 import math, sys
+import cv2
 import numpy as np
 from disc_bundle import draw_disc
 from cmr_runtime import Camera, HandMeshTracker

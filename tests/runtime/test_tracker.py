@@ -152,7 +152,10 @@ def test_a_followed_hand_changes_sides_only_after_several_frames(bundle: Bundle)
     assert sides[-1] == "left"
 
 
-@pytest.mark.parametrize("scale", [1.05, (1.05, -1), (0, 0.1), "ab", (1, 2, 3), (float("nan"), 0.1)])
+@pytest.mark.parametrize(
+    "scale",
+    [1.05, (1.05, -1), (0, 0.1), "ab", "10", b"10", ("1", "0.1"), (True, 0), (1, 2, 3), (float("nan"), 0.1)],
+)
 def test_a_hand_scale_that_is_none_is_refused_by_name(bundle: Bundle, scale: object) -> None:
     with pytest.raises(InputError, match="hand_scale"):
         HandMeshTracker(bundle, hand_scale=scale)
@@ -175,7 +178,7 @@ def test_providers_that_are_none_are_refused_with_those_there_are(bundle: Bundle
         HandMeshTracker(bundle, providers=providers)
 
 
-@pytest.mark.parametrize("rois", [5, (0, 0, 100, 100), np.array([0, 0, 100, 100])])
+@pytest.mark.parametrize("rois", [5, (0, 0, 100, 100), np.array([0, 0, 100, 100]), np.array(5)])
 def test_one_box_that_is_no_list_is_refused(bundle: Bundle, rois: object) -> None:
     with HandMeshTracker(bundle) as tracker, pytest.raises(InputError, match="list of boxes"):
         tracker.track(draw_disc(W, HEIGHT, 150, 120, 45), rois=rois)
@@ -183,8 +186,9 @@ def test_one_box_that_is_no_list_is_refused(bundle: Bundle, rois: object) -> Non
 
 def test_numbers_of_numpy_are_taken_and_words_refused(bundle: Bundle) -> None:
     HandMeshTracker(bundle, num_hands=np.int64(2), min_presence=np.float32(0.5)).close()
-    with pytest.raises(InputError, match="min_presence"):
-        HandMeshTracker(bundle, min_presence="a")
+    for word in ("a", True):
+        with pytest.raises(InputError, match="min_presence"):
+            HandMeshTracker(bundle, min_presence=word)
 
 
 def test_a_box_that_fits_is_kept_and_one_that_does_not_is_drawn_again(bundle: Bundle) -> None:

@@ -18,7 +18,7 @@ IMAGE = draw_disc(320, 240, 150, 120, 40)
 @pytest.fixture(scope="module")
 def hand(bundle: Bundle) -> Hand:
     with HandMeshTracker(bundle, mode="image") as tracker:
-        return tracker.track(IMAGE, Camera(300, 280, 170, 120, 320, 240), rois=[(70, 40, 230, 200)])[0]
+        return tracker.track(IMAGE, Camera(300, 290, 170, 120, 320, 240), rois=[(70, 40, 230, 200)])[0]
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def test_mesh_frustum_and_trail(view: HandView, hand: Hand) -> None:
     np.testing.assert_allclose(trail[-1], [hand.translation + steps[3], hand.translation + steps[4]], atol=1e-6)
     assert len(trail) == 3  # no more than asked for
     frustum = _node(view, "/camera")
-    assert frustum.fov == pytest.approx(2 * math.atan(120 / 280))
-    assert frustum.aspect == pytest.approx((320 / 300) / (240 / 280))
+    assert frustum.fov == pytest.approx(2 * math.atan(120 / 290))
+    assert frustum.aspect == pytest.approx((320 / 300) / (240 / 290))
 
 
 def test_an_image_without_a_hand_is_shown_in_the_camera_that_is_known(view: HandView, hand: Hand) -> None:
@@ -65,9 +65,9 @@ def test_an_image_without_a_hand_is_shown_in_the_camera_that_is_known(view: Hand
     view.show(grey, [])  # before the first hand: 60 degrees are assumed
     assert shown() == pytest.approx((2 * math.tan(math.radians(30)) * 240 / 320, 320 / 240))
     view.show(IMAGE, [hand])
-    assert shown() == pytest.approx((240 / 280, (320 / 300) / (240 / 280)))
+    assert shown() == pytest.approx((240 / 290, (320 / 300) / (240 / 290)))
     view.show(grey, [])  # the hand is gone, its camera stays
-    assert shown() == pytest.approx((240 / 280, (320 / 300) / (240 / 280)))
+    assert shown() == pytest.approx((240 / 290, (320 / 300) / (240 / 290)))
     view.show(grey, [], Camera(400, 400, 160, 120, 320, 240))
     assert shown() == pytest.approx((240 / 400, 320 / 240))
     view.show(IMAGE, [])

@@ -15,10 +15,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cmr_runtime.evaluate import read_samples
+from cmr_runtime.errors import CmrError
+from cmr_runtime.samples import Sample, read_samples
 
 from .joints import joint_frames, mirrored, pixels_per_palm, to_model
 
@@ -35,8 +37,9 @@ LEAST = 100
 def measure(keypoints: np.ndarray, world: np.ndarray, right: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Offsets that bring labels nearest to true keypoints (N, 21, 2), in the sense of the sum of distances.
 
-    The other parameters and the result are as in `to_model`. Least squares, weighted again by the distances
-    (Weiszfeld, 1937): a finger that the labels take for its neighbour does not count for more than its distance.
+    No label's `pixels_per_palm` may be 0. The other parameters and the result are as in `to_model`. Least squares,
+    weighted again by the distances (Weiszfeld, 1937): a finger that the labels take for its neighbour does not count
+    for more than its distance.
     """
     world = mirrored(np.asarray(world, np.float64), right)
     off = mirrored(np.asarray(keypoints, np.float64) - truth, right)
@@ -51,6 +54,26 @@ def measure(keypoints: np.ndarray, world: np.ndarray, right: np.ndarray, truth: 
     return offsets
 
 
+def fitting(label: dict[str, Any], samples: dict[str, Sample]) -> tuple[np.ndarray, ...] | None:
+    """Keypoints, world joints and side of a label, and the true keypoints; None if it is not of that hand.
+
+    Raises
+    ------
+    ValueError
+        No sample is of this image, or it has no joints.
+    """
+    sample = samples.get(label["image"])
+    if sample is None or sample.joints is None:
+        raise ValueError(f"no joints are known of {label['image']}: give photos with joints, and their labels")
+    pixels = sample.joints @ sample.matrix.T
+    true, seen, world = pixels[:, :2] / pixels[:, 2:], np.array(label["keypoints"]), np.array(label["world"])
+    far = np.linalg.norm(seen - true, axis=1).mean() / np.ptp(true, axis=0).max()
+    opposed = pixels_per_palm(seen[None], world[None])[0] <= 0  # its 2D and 3D joints contradict each other
+    if label["handedness"] != sample.handedness or far >= NEAR or opposed:
+        return None
+    return seen, world, np.array(sample.handedness == "right"), true
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and say what it brings."""
     parser = argparse.ArgumentParser(
@@ -59,18 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("photos", type=Path, help="folder of cmr_models.synth.as_photos")
     parser.add_argument("labels", type=Path, help="what cmr_models.pseudo_label said about it")
     args = parser.parse_args(arguments)
-    samples = {sample.path.name: sample for sample in read_samples(args.photos)}
-    rows = []
-    for label in json.loads(args.labels.read_text())["labels"]:
-        if (sample := samples.get(label["image"])) is None:
-            parser.error(
-                f"{args.labels} labels {label['image']}, which {args.photos} does not list; give its own labels"
-            )
-        pixels = sample.joints @ sample.matrix.T
-        true, seen = pixels[:, :2] / pixels[:, 2:], np.array(label["keypoints"])
-        far = np.linalg.norm(seen - true, axis=1).mean() / np.ptp(true, axis=0).max()
-        if label["handedness"] == sample.handedness and far < NEAR:
-            rows.append((seen, np.array(label["world"]), label["handedness"] == "right", true))
+    try:
+        samples = {sample.path.name: sample for sample in read_samples(args.photos)}
+        rows = [row for label in json.loads(args.labels.read_text())["labels"] if (row := fitting(label, samples))]
+    except (CmrError, OSError, ValueError, KeyError, TypeError) as error:
+        parser.error(f"{args.photos}, {args.labels}: cannot be used ({error!r})")
     if len(rows) < LEAST:
         parser.error(f"{args.labels}: {len(rows)} labels fit the hands of {args.photos}; need {LEAST}")
     seen, world, right, truth = (np.array(column) for column in zip(*rows, strict=True))

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the joints of weak labels to those of the hand model.
+"""From the 2D joints of weak labels to those of the hand model.
 
-MediaPipe's fingertip lies on the nail, 7 mm short of the model's, its wrist 6 mm nearer to the fingers, the root of its
-thumb 14 mm beside the model's. A network that learns photos with the one kind and renderings with the other draws every
-finger short. Here each labelled joint is moved by its mean offset, in a frame that turns with its bone;
-:mod:`.joint_offsets` measures these.
+MediaPipe's fingertip lies in the image on the nail, 7 mm short of the model's, its wrist 6 mm nearer to the fingers,
+the root of its thumb 14 mm beside the model's. A network that learns photos with the one kind and renderings with the
+other draws every finger short. Here each labelled keypoint is moved by its mean offset, in a frame that turns with its
+bone; :mod:`.joint_offsets` measures these. MediaPipe's 3D joints are of another network with other proportions, its
+fingertips 3 to 9 mm *beyond* the model's: they are left as they are, and are compared up to similarity only.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["OFFSETS", "joint_frames", "mirrored", "pixels_per_palm", "to_model"]
+from cmr_runtime.biomechanics import KNUCKLES
 
+__all__ = ["JOINTS", "OFFSETS", "joint_frames", "mirrored", "palm_size", "pixels_per_palm", "to_model"]
+
+#: What archives of crops say of their keypoints since these are moved.
+JOINTS = "hand model"
 #: MediaPipe's joints less the model's, in sizes of the palm, in `joint_frames`: 509 rendered hands of seed 9.
 OFFSETS = np.array(
     [
@@ -39,8 +44,6 @@ OFFSETS = np.array(
         [-0.047, 0.004, -0.013],
     ]
 )
-#: Joints at which the palm ends.
-_KNUCKLES = [5, 9, 13, 17]
 #: Bone whose direction a joint's frame has, by its ends: the one that leaves it; of tips the one that arrives.
 _FROM = [0, *(k if k % 4 else k - 1 for k in range(1, 21))]
 _TO = [9, *(k + 1 if k % 4 else k for k in range(1, 21))]
@@ -50,9 +53,9 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
 
 
-def _palm(joints: np.ndarray) -> np.ndarray:
-    """Mean distance (N,) of the knuckles from the wrist."""
-    return np.linalg.norm(joints[:, _KNUCKLES] - joints[:, :1], axis=-1).mean(1)
+def palm_size(joints: np.ndarray) -> np.ndarray:
+    """Mean distance (N,) of the knuckles from the wrist, for joints (N, 21, 3), in their unit."""
+    return np.linalg.norm(joints[:, KNUCKLES] - joints[:, :1], axis=-1).mean(1)
 
 
 def joint_frames(joints: np.ndarray) -> np.ndarray:
@@ -80,7 +83,7 @@ def pixels_per_palm(keypoints: np.ndarray, world: np.ndarray) -> np.ndarray:
     """Size (N,) of the palm in pixels, were it parallel to the image: of a weak perspective camera."""
     plane, seen = (points[..., :2] - points[..., :2].mean(1, keepdims=True) for points in (world, keypoints))
     scale = (plane * seen).sum((1, 2)) / np.maximum((plane * plane).sum((1, 2)), 1e-12)
-    return np.maximum(scale, 0) * _palm(world)
+    return np.maximum(scale, 0) * palm_size(world)
 
 
 def to_model(keypoints: np.ndarray, world: np.ndarray, right: np.ndarray, offsets: np.ndarray = OFFSETS) -> np.ndarray:
