@@ -19,7 +19,6 @@ from torch.utils.data import Dataset
 from cmr_runtime.roi import Roi
 
 from .photos.cover import cover
-from .photos.joints import JOINTS
 from .photos.jpeg import decode
 from .recut import recut, rotate_z, turn_of, warp
 from .second_hand import join, over, second_hand
@@ -174,18 +173,10 @@ class Renderings:
 
 
 class Photos:
-    """Labelled photos and hand-free pictures from a file written by `cmr_models.real_crops`.
-
-    Raises
-    ------
-    ValueError
-        The keypoints of the file are not the hand model's.
-    """
+    """Labelled photos and hand-free pictures from a file written by `cmr_models.real_crops`."""
 
     def __init__(self, path: Path, val: bool = False) -> None:
         with np.load(path) as data:
-            if str(data.get("joints")) != JOINTS:
-                raise ValueError(f"{path} holds MediaPipe's joints, not yet moved to the {JOINTS}'s: bake it again")
             self.jpeg, self.offsets = data["jpeg"], data["offsets"]
             self.keypoints, self.world = data["keypoints"], data["world"]
             self.right, self.weight, self.valid = data["right"], data["weight"], data["valid"]

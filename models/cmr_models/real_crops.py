@@ -10,17 +10,15 @@ array           shape, type             content
 ==============  ======================  =====================================================================
 jpeg            (bytes,) uint8          all hand crops, JPEG after JPEG
 offsets         (N + 1,) int64          crop ``i`` is ``jpeg[offsets[i]:offsets[i + 1]]`` (:mod:`.photos.jpeg`)
-keypoints       (N, 21, 2) float32      joints of the hand model (:mod:`.photos.joints`) in pixels of the crop,
-                                        centre of the top-left pixel at (0, 0)
-world           (N, 21, 3) float32      the labels' own joints in metres relative to joint 9, x right, y down, z
-                                        forward; up to similarity only; a left hand is one (nothing is mirrored)
+keypoints       (N, 21, 2) float32      joints in pixels of the crop, centre of the top-left pixel at (0, 0)
+world           (N, 21, 3) float32      joints in metres relative to joint 9, x right, y down, z forward; up to
+                                        similarity only; a left hand is a left hand (nothing is mirrored)
 right           (N,) bool               anatomical right hand
 weight          (N,) float32            trust, 0 to 1, from the agreement of the passes (:mod:`.photos.crops`)
 disagreement    (N, 2) float32          the disagreement itself: 2D as a part of the box side, 3D in metres
 valid           (N, 4) float32          x0, y0, x1, y1 in crop pixels: inside it lies photo, outside repeated border
 group, source   (N,) str                group of the photo; its path
 val             (N,) bool               held out: never train on these
-joints          () str                  "hand model": whose joints ``keypoints`` are
 bg_jpeg         (bytes,) uint8          all background crops
 bg_offsets      (M + 1,) int64          as ``offsets``
 bg_group        (M,) str                group of the frame
@@ -41,7 +39,6 @@ from .photos.backgrounds import plan_backgrounds
 from .photos.crops import hand_view, label_arrays
 from .photos.held_out import VAL_GROUPS, VAL_SPLIT, held_out
 from .photos.index import groups_of, load_boxes, load_groups
-from .photos.joints import JOINTS
 from .photos.jpeg import choose_quality, encode_jobs, pack
 from .photos.view import Box
 
@@ -122,7 +119,6 @@ def bake(
         "bg_offsets": bg_offsets,
         "bg_group": np.array(bg_groups, str),
         "bg_val": np.array([group in VAL_GROUPS for group in bg_groups], bool),
-        "joints": np.array(JOINTS),
         "quality": np.int32(quality),
     }
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from cmr_runtime.accuracy import impossible
+from cmr_runtime.biomechanics import KNUCKLES
 from cmr_runtime.finding import SCALE
 from cmr_runtime.heatmaps import decode
 from cmr_runtime.metrics import mean_distance, mpjpe, pa_mpjpe
@@ -25,7 +26,6 @@ from cmr_runtime.roi import Roi
 
 from .batches import Mix, Photos, Renderings, Sample, mirror
 from .network import HandNet, HandNetConfig, load_checkpoint, to_input
-from .photos.joints import palm_size
 from .recut import recut
 from .synth.background import Backgrounds
 
@@ -138,7 +138,8 @@ class Validation:
 
 def size_spread(joints: np.ndarray) -> float:
     """Return the standard deviation over hands (N, 21, 3) of the logarithm of the distance from wrist to knuckles."""
-    return float(np.log(palm_size(joints)).std())
+    palms = np.linalg.norm(joints[:, KNUCKLES] - joints[:, :1], axis=2).mean(1)
+    return float(np.log(palms).std())
 
 
 def _iou(found: np.ndarray, sample: Sample) -> float:

@@ -326,15 +326,6 @@ def test_a_photos_border_lies_where_the_file_says_for_either_hand(photos, edges)
     assert min(checked.values()) > 3
 
 
-def test_a_file_with_other_joints_is_to_be_baked_again(photos, tmp_path):
-    with np.load(photos) as data:
-        content = dict(data)
-    for other in ({}, {"joints": "MediaPipe"}):
-        np.savez(tmp_path / "old.npz", **{**{k: v for k, v in content.items() if k != "joints"}, **other})
-        with pytest.raises(ValueError, match=r"old\.npz holds MediaPipe's joints.*bake it again"):
-            Photos(tmp_path / "old.npz")
-
-
 def test_held_out_photos_are_kept_apart_and_rare_groups_are_drawn_more_often(photos):
     train, val = Photos(photos), Photos(photos, val=True)
     assert sorted([*train.index.tolist(), *val.index.tolist()]) == list(range(12))

@@ -21,7 +21,7 @@ def joints(centre=(160.0, 120.0), side=60.0) -> np.ndarray:
     return np.concatenate([[[0, 0]], ring]) + centre
 
 
-def label(image, points, hand="right", group="rooms_1", disagreement=0.01, world=None):
+def label(image, points, hand="right", group="rooms_1", disagreement=0.01):
     return {
         "image": image,
         "width": WIDTH,
@@ -30,7 +30,7 @@ def label(image, points, hand="right", group="rooms_1", disagreement=0.01, world
         "handedness": hand,
         "score": 0.99,
         "keypoints": points.tolist(),
-        "world": (np.zeros((21, 3)) if world is None else world).tolist(),
+        "world": np.zeros((21, 3)).tolist(),
         "disagreement_2d": disagreement,
         "disagreement_3d": 0.005,
     }
@@ -83,35 +83,6 @@ def test_labels_land_on_the_pixels(folder):
     assert (x0, y1) == (-0.5, 127.5)
     assert y0 > 0
     assert x1 < 127
-
-
-@pytest.mark.parametrize("hand", ["right", "left"])
-def test_keypoints_are_moved_to_the_hand_models_joints(folder, hand):
-    """Fingertips go on along their fingers, the wrist away from them, and knuckles towards the back of the hand."""
-    path, _ = folder
-    side = 1 if hand == "right" else -1
-    world = np.zeros((21, 3))  # right: seen from the back, thumb on the left, fingers up; left: its mirror image
-    world[1:5] = [(-side * 0.03 * k, -0.01 * k, 0) for k in range(1, 5)]
-    for finger, x in enumerate((-0.03, -0.01, 0.01, 0.03)):
-        world[5 + 4 * finger : 9 + 4 * finger] = [(side * x, -0.08 - 0.02 * k, 0) for k in range(4)]
-    half = np.sqrt(0.5)  # turned by 45 degrees: a right hand's back looks to the left, a left one's to the right
-    world = world @ np.array([[half, 0, side * half], [0, 1, 0], [-side * half, 0, half]]).T
-    points = 400 * world[:, :2] + (160, 150)
-    labels = {"labels": [label("rooms/0.png", points, hand, world=world)], "detections": {"rooms/0.png": []}}
-    data = bake(path, labels, {}, size=256, backgrounds=0)
-    # What bakes the same label without a world cuts the same crop, and moves nothing.
-    still = {"labels": [label("rooms/0.png", points, hand)], "detections": {"rooms/0.png": []}}
-    unmoved = bake(path, still, {}, size=256, backgrounds=0)
-    np.testing.assert_array_equal(unmoved["jpeg"], data["jpeg"])
-    before = unmoved["keypoints"][0]
-    moved = data["keypoints"][0] - before
-    palm = np.linalg.norm(before[[5, 9, 13, 17]] - before[0], axis=1).mean()
-    for tip in (8, 12, 16):
-        assert -0.12 * palm < moved[tip, 1] < -0.05 * palm, "up, by a nail"
-    assert 0.04 * palm < moved[0, 1] < 0.1 * palm, "down"
-    for knuckle in (5, 9, 13, 17):
-        assert 0.01 * palm < -side * moved[knuckle, 0] < 0.1 * palm, "to the back; of the other side's hand to the palm"
-    assert str(data["joints"]) == "hand model"
 
 
 def test_backgrounds_hold_no_hand(folder):

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from .joints import to_model
 from .view import Box, View
 
 __all__ = ["hand_view", "label_arrays", "valid_area", "weight_of"]
@@ -47,7 +46,7 @@ def valid_area(view: View, width: int, height: int) -> Box:
 
 
 def label_arrays(labels: list[dict[str, Any]], views: list[View]) -> dict[str, np.ndarray]:
-    """Stack labels, their points mapped to the pixels of their views and to the joints of the hand model.
+    """Stack labels, their points mapped to the pixels of their views.
 
     Parameters
     ----------
@@ -64,12 +63,10 @@ def label_arrays(labels: list[dict[str, Any]], views: list[View]) -> dict[str, n
     points = [view.from_image(np.array(la["keypoints"], np.float64)) for la, view in zip(labels, views, strict=True)]
     areas = [valid_area(view, la["width"], la["height"]) for la, view in zip(labels, views, strict=True)]
     apart = [(la["disagreement_2d"], la["disagreement_3d"]) for la in labels]
-    world = np.array([la["world"] for la in labels], np.float32).reshape(-1, 21, 3)
-    right = np.array([la["handedness"] == "right" for la in labels], bool)
     return {
-        "keypoints": to_model(np.array(points).reshape(-1, 21, 2), world, right).astype(np.float32),
-        "world": world,
-        "right": right,
+        "keypoints": np.array(points, np.float32).reshape(-1, 21, 2),
+        "world": np.array([la["world"] for la in labels], np.float32).reshape(-1, 21, 3),
+        "right": np.array([la["handedness"] == "right" for la in labels], bool),
         "weight": np.array([weight_of(flat) for flat, _ in apart], np.float32),
         "disagreement": np.array(apart, np.float32).reshape(-1, 2),
         "valid": np.array(areas, np.float32).reshape(-1, 4),
