@@ -57,10 +57,7 @@ class Camera:
             value = getattr(self, name)
             if not is_number(value):
                 raise CameraError(f"camera {name} is {value!r}; give a number of pixels")
-            try:
-                number = float(value)
-            except OverflowError:
-                number = math.inf
+            number = float(value)
             least = _LEAST_FOCAL if name in ("fx", "fy") else -_MOST
             if not least <= number <= _MOST:
                 raise CameraError(f"camera {name} is {number}; give {least:g} to {_MOST:g} pixels")

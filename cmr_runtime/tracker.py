@@ -212,7 +212,7 @@ class HandMeshTracker:
             An image of another type or shape, a box without area, a timestamp that does not increase, a closed tracker,
             or one in mode live.
         CameraError
-            The camera belongs to an image of another size.
+            The camera belongs to an image of another size, or its pixels are more than 5 % off square.
         """
         if self._worker is not None:
             raise InputError("a tracker in mode 'live' gives hands to on_result; call submit() in place of track()")
@@ -251,7 +251,7 @@ class HandMeshTracker:
         InputError
             As for `track`, or a tracker in another mode.
         CameraError
-            The camera belongs to an image of another size.
+            The camera belongs to an image of another size, or its pixels are more than 5 % off square.
         Exception
             What the worker or `on_result` raised since the last call; the worker goes on with the next frame.
         """

@@ -11,8 +11,14 @@ __all__ = ["is_number", "pair"]
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a real number; True and False are none."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    """Whether it is a real number that a float holds, be it infinite or none at all; True and False are no numbers."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 def pair(values: Any) -> tuple[float, float] | None:
@@ -20,7 +26,4 @@ def pair(values: Any) -> tuple[float, float] | None:
     found = list(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes) else []
     if len(found) != 2 or not all(map(is_number, found)):
         return None
-    try:
-        return float(found[0]), float(found[1])
-    except OverflowError:  # a whole number that no float holds
-        return None
+    return float(found[0]), float(found[1])

@@ -186,7 +186,7 @@ def test_one_box_that_is_no_list_is_refused(bundle: Bundle, rois: object) -> Non
 
 def test_numbers_of_numpy_are_taken_and_words_refused(bundle: Bundle) -> None:
     HandMeshTracker(bundle, num_hands=np.int64(2), min_presence=np.float32(0.5)).close()
-    for word in ("a", True):
+    for word in ("a", True, 10**400):
         with pytest.raises(InputError, match="min_presence"):
             HandMeshTracker(bundle, min_presence=word)
 
