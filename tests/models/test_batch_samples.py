@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from fake_data import DEPTH, FOCAL, centroid, draw_dot, pinhole, write_photos, write_renderings
+from fake_data import DEPTH, FOCAL, centroid, draw_dot, pinhole, write_renderings
 
 from cmr_models.batches import PHOTO_SIDE, Mix, Photos, Renderings, tracked
 from cmr_models.hand import load_hand
@@ -15,20 +15,10 @@ from cmr_models.recut import recut, rotate_z, warp
 from cmr_runtime import Camera
 from cmr_runtime.roi import Roi
 
-SIZE = 96
+SIZE = 96  # of the fixture `folder`
 PLAIN = Mix(tracked=0.0, zoomed=0.0, mirrored=0.0, softened=0.0)
 ALWAYS = replace(PLAIN, zoomed=1.0)
 TRACKED = replace(PLAIN, tracked=1.0)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_renderings(tmp_path_factory.mktemp("synth"), 6, SIZE)
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    return write_photos(tmp_path_factory.mktemp("photos") / "real.npz", 12)
 
 
 def with_dot(folder, joint: int) -> Renderings:

@@ -6,21 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fake_data import write_photos, write_renderings
 
 from cmr_models.batches import Batches, Mix, Renderings, Sample, collate, mirror
 
-SIZE = 96
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_renderings(tmp_path_factory.mktemp("synth"), 6, SIZE)
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    return write_photos(tmp_path_factory.mktemp("photos") / "real.npz", 12)
+SIZE = 96  # of the fixture `folder`
 
 
 # Mirroring and stacking
