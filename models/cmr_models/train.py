@@ -38,7 +38,7 @@ from .by_name import DEFAULT, make_objective, network_names
 from .checkpoints import read_about, read_arrays, read_content, save_content
 from .network.handnet import load_checkpoint
 from .network.objective import HandNetObjective, HandNetRecipe
-from .network.taught import TaughtObjective
+from .network.taught import TaughtObjective, start_from
 from .objective import Objective, Recipe
 from .processes import Processes, together
 from .validate import Validation
@@ -122,6 +122,9 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
     )
     parser.add_argument("--start", type=Path, help="checkpoint of the default network whose weights it starts from")
     parser.add_argument(
+        "--mesh-levels", type=int, metavar="N", help="with --start: keep layers of the N coarsest mesh levels alone"
+    )
+    parser.add_argument(
         "--about", type=Path, help="JSON with licence, licence_text and sources {name: text}, for the bundle to carry"
     )
     parser.add_argument(
@@ -157,9 +160,11 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
         parser.error(f"--start {args.start} gives all weights of {DEFAULT}; leave out --trunk, --teacher and --network")
     if args.blocks and not args.teacher:
         parser.error("--blocks are of the mesh stage that --teacher teaches; give one")
-    for name in ("steps", "times", "workers", "processes"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} {getattr(args, name)}: need at least 1")
+    if args.mesh_levels and not args.start:
+        parser.error("--mesh-levels are of the network that --start gives; name one")
+    for name in ("steps", "times", "workers", "processes", "mesh_levels"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')} {value}: need at least 1")
     if args.processes > 1 and args.device != "cpu":
         parser.error(f"--processes {args.processes} are for --device cpu, not {args.device}")
     if args.processes > 1 and processes is None:
@@ -178,9 +183,12 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
         elif args.start:
             start, _ = load_checkpoint(args.start)
             # Nothing in the network depends on the size of its image: weights of one serve another.
-            config = replace(start.config, size=args.size or start.config.size)
+            widths = start.config.mesh_widths
+            if (kept := args.mesh_levels or len(widths)) > len(widths):
+                raise ValueError(f"--mesh-levels {kept}: {args.start} has layers of {len(widths)}")
+            config = replace(start.config, size=args.size or start.config.size, mesh_widths=widths[-kept:])
             objective = HandNetObjective(config, HandNetRecipe(**recipe))
-            objective.net.load_state_dict(start.state_dict())
+            start_from(start, objective.net)
         else:
             objective = make_objective(args.network, args.size, **recipe)
     except ValueError as error:

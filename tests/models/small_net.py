@@ -17,7 +17,7 @@ CONFIG = HandNetConfig(
     widths=(16, 16, 24),
     pose_width=16,
     token=16,
-    mesh_widths=(8, 8, 16, 16),
+    mesh_widths=(8, 16),
 )
 
 
@@ -34,6 +34,6 @@ def lively_net(seed: int = 0, config: HandNetConfig = CONFIG) -> HandNet:
         for module in (net.prior.head, net.mesh.project, net.mesh.pose, net.mesh.outline):
             torch.nn.init.normal_(module.weight, std=0.2)
             torch.nn.init.normal_(module.bias, std=0.2)
-        for head in net.mesh.spiral.heads:  # a mesh of centimetres
+        for head in net.mesh.spiral.heads.values():  # a mesh of centimetres
             torch.nn.init.normal_(head.weight, std=4.0)
     return net

@@ -7,11 +7,11 @@ from cmr_models.network.device_spiral import DeviceSpiral
 from cmr_models.network.spiral import SpiralDecoder
 
 
-@pytest.fixture(scope="module")
-def decoder() -> SpiralDecoder:
+@pytest.fixture(scope="module", params=[(8, 12, 16, 20), (12, 16, 20), (16, 20)], ids=len)
+def decoder(request: pytest.FixtureRequest) -> SpiralDecoder:
     """Every weight and bias random: at the start some are zero, and would hide that one is forgotten."""
     torch.manual_seed(0)
-    decoder = SpiralDecoder(load_hand(), 16, (8, 12, 16, 20))
+    decoder = SpiralDecoder(load_hand(), 16, request.param)
     with torch.no_grad():
         for parameter in decoder.parameters():
             parameter.normal_(std=0.3)
@@ -44,10 +44,11 @@ def test_it_keeps_its_weights_when_training_goes_on(decoder: SpiralDecoder) -> N
 
 
 def test_a_hierarchy_that_drops_no_vertices_only_moves_them_is_refused(decoder: SpiralDecoder) -> None:
-    weight = decoder.up[0].weight.clone()
-    decoder.up[0].weight.fill_(1 / 3)  # no fine vertex is a coarse one any more
+    up = decoder.up[str(decoder.finest)]
+    weight = up.weight.clone()
+    up.weight.fill_(1 / 3)  # no fine vertex is a coarse one any more
     try:
         with pytest.raises(ValueError, match="are not among the finer ones"):
             DeviceSpiral(decoder, torch.randn(98, 21))
     finally:
-        decoder.up[0].weight.copy_(weight)
+        up.weight.copy_(weight)

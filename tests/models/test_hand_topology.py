@@ -247,3 +247,25 @@ def test_fingertips_bend_to_the_palm_side():
     angles[:, 4:, 0] = 0.5  # all but the thumb
     bent = model(angles, shape).joints[0]
     assert ((bent - at_rest)[[8, 12, 16, 20], 2] > 0.02).all()
+
+
+@pytest.mark.parametrize(("level", "mean", "most"), [(1, 1e-4, 0.003), (2, 3e-4, 0.01)])
+def test_the_mesh_follows_from_a_coarser_level_in_poses_that_it_was_not_fitted_to(level, mean, most):
+    generator = torch.Generator().manual_seed(5)
+    angles, shape = 0.5 * torch.randn(64, 16, 3, generator=generator), torch.randn(64, 13, generator=generator)
+    angles[..., 1:] *= 0.3
+    mesh = HandModel(HAND)(angles, shape).vertices[:, HAND.vertex_index].numpy()
+    coarse = mesh
+    for index in HAND.level_index[:level]:
+        coarse = coarse[:, index]
+    surface = HAND.surface(level)
+    np.testing.assert_allclose(surface.sum(1), 1, atol=1e-5)  # so that it moves with the hand
+    error = np.linalg.norm(surface @ coarse - mesh, axis=2)
+    assert error.mean() < mean
+    assert error.max() < most
+
+
+@pytest.mark.parametrize("level", [0, 3])
+def test_the_mesh_does_not_follow_from_other_levels(level):
+    with pytest.raises(ValueError, match=rf"level is {level}; the mesh follows from levels 1 to 2"):
+        HAND.surface(level)

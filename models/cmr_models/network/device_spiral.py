@@ -103,7 +103,7 @@ class _Finer(nn.Module):
 
 
 class DeviceSpiral(nn.Module):
-    """The finest mesh level of a `SpiralDecoder`, of one hand.
+    """The mesh of a `SpiralDecoder`, of one hand.
 
     Parameters
     ----------
@@ -120,32 +120,35 @@ class DeviceSpiral(nn.Module):
 
     def __init__(self, decoder: SpiralDecoder, lift: Tensor) -> None:
         super().__init__()
-        coarsest = decoder.levels
-        enter = decoder.modules_[coarsest].enter
+        coarsest, finest = decoder.levels, decoder.finest
+        enter = decoder.modules_[str(coarsest)].enter
         self.register_buffer("lift", lift.detach().clone())
         self.register_buffer("enter", enter.weight.detach().clone())
         self.register_buffer("bias", enter.bias.detach().clone())
         # order: the decoder's number of each vertex of ours; place: the other way round.
         order = place = torch.arange(len(lift))
         levels, finer = [], []
-        for level in range(coarsest, -1, -1):
+        for level in range(coarsest, finest - 1, -1):
             levels.append(
                 _Level(
-                    decoder.modules_[level],
-                    decoder.heads[level],
-                    decoder.modules_[level - 1] if level else None,
+                    decoder.modules_[str(level)],
+                    decoder.heads[str(level)],
+                    decoder.modules_[str(level - 1)] if level > finest else None,
                     level == coarsest,
                     order,
                     place,
                 )
             )
-            if level:
-                index, weight = decoder.up[level - 1].index.view(-1, 3), decoder.up[level - 1].weight[0, :, :, 0]
+            if level > finest:
+                up = decoder.up[str(level - 1)]
+                index, weight = up.index.view(-1, 3), up.weight[0, :, :, 0]
                 new, finer_order = _number(index, weight, order)
                 finer.append(_Finer(place[index[new]], weight[new]))
                 order, place = finer_order, torch.argsort(finer_order)
         self.levels, self.finer = nn.ModuleList(levels), nn.ModuleList(finer)
-        self.register_buffer("place", place)
+        surface = decoder.surface
+        self.register_buffer("place", place if surface is None else None)
+        self.register_buffer("surface", None if surface is None else surface[:, order].clone())
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Features of the joints (J, inp) -> vertices (V, 3), in the decoder's order and units."""
@@ -155,7 +158,8 @@ class DeviceSpiral(nn.Module):
             handed = finer(level(x, *coarser))
             features, prediction = handed.split([handed.shape[1] - 3, 3], 1)
             x, coarser = F.relu(features), (prediction,)
-        return self.levels[-1](x, *coarser)[self.place]
+        vertices = self.levels[-1](x, *coarser)
+        return vertices[self.place] if self.surface is None else self.surface @ vertices
 
 
 def _number(index: Tensor, weight: Tensor, coarser: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,7 @@ class HandNetConfig:
     widths: tuple[int, ...] = (48, 64, 96)
     pose_width: int = 32
     token: int = 64
-    mesh_widths: tuple[int, ...] = (24, 32, 48, 64)
+    mesh_widths: tuple[int, ...] = (48, 64)  # of the coarsest mesh levels, see `SpiralDecoder`
     mesh_blocks: tuple[int, ...] | None = None  # of the second encoder, see `Trunk`; None is all
 
     def __post_init__(self) -> None:

@@ -26,7 +26,7 @@ UNIT = 0.1
 class MeshOutput(NamedTuple):
     """Output of the mesh stage; H as in the prior, M = 2 H."""
 
-    levels: list[Tensor]  # (B, V_l, 3) metres relative to the root joint, finest first
+    levels: list[Tensor]  # (B, V_l, 3) metres relative to the root joint, finest first: `SpiralDecoder.shown`
     heatmaps: Tensor  # (B, 21, H, H) logits
     silhouette: Tensor  # (B, 1, M, M) logits
 
@@ -46,7 +46,7 @@ class Mesh(nn.Module):
         widths: tuple[int, ...] = (48, 64, 96),
         pose_width: int = 32,
         token: int = 64,
-        mesh_widths: Sequence[int] = (24, 32, 48, 64),
+        mesh_widths: Sequence[int] = (48, 64),
         joints: int = 21,
         blocks: Sequence[int] | None = None,
     ) -> None:

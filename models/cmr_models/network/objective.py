@@ -129,7 +129,8 @@ class HandNetObjective(Objective):
         if len(meshed):
             predicted = [v[meshed].float() for v in mesh.levels]
             index = [getattr(net.mesh, f"level_index_{k}") for k in range(len(net.hand.level_index))]
-            targets = mesh_levels(batch["vertices"], net.mesh.root, index, len(predicted))
+            levels = mesh_levels(batch["vertices"], net.mesh.root, index, len(index) + 1)
+            targets = [levels[k] for k in net.mesh.spiral.shown]
             truth, faces = targets[0], net.faces
             terms["mesh"] = recipe.mesh * level_loss(predicted, targets)
             regressed = net.joint_regressor @ predicted[0], net.joint_regressor @ truth

@@ -3,7 +3,8 @@
 
 Each level is an Inception Spiral Module whose branches are depthwise over spirals of several lengths, followed by one
 pointwise layer. Every level predicts its vertices; a prediction is averaged with the up-sampled coarser one, and is
-handed to the next level together with the features (autoregressive).
+handed to the next level together with the features (autoregressive). The finest levels need no layers of their own: the
+mesh follows from a quarter of its vertices by a matrix that the hand brings (`HandTopology.surface`).
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class InceptionSpiral(nn.Module):
 
 
 class SpiralDecoder(nn.Module):
-    """Features on the coarsest mesh level to vertices on all levels.
+    """Features on the coarsest mesh level to vertices.
 
     Parameters
     ----------
@@ -100,9 +101,24 @@ class SpiralDecoder(nn.Module):
     inp : int
         Channels of the features at the coarsest level.
     widths : sequence of int
-        Channels at levels 0 .. L, finest first.
+        Channels of the coarsest levels, up to L: the finest of them first. With L + 1 widths the mesh is one of them;
+        with L or L - 1 it is a sum of vertices of the finest of them.
     spirals : sequence of (length, dilation)
         Branches of each module.
+
+    Attributes
+    ----------
+    levels : int
+        L.
+    finest : int
+        The finest level with layers.
+    shown : tuple of int
+        Levels whose vertices come out.
+
+    Raises
+    ------
+    ValueError
+        If the mesh does not follow from so few levels, or the hand has not as many.
     """
 
     def __init__(
@@ -113,30 +129,38 @@ class SpiralDecoder(nn.Module):
         spirals: Sequence[tuple[int, int]] = ((5, 1), (9, 2)),
     ) -> None:
         super().__init__()
-        levels = len(hand.level_index)
-        self.levels = levels
-        self.up = nn.ModuleList(
-            UpSample(torch.as_tensor(hand.up_index[k]), torch.as_tensor(hand.up_weight[k])) for k in range(levels)
-        )
-        self.modules_ = nn.ModuleList()
-        self.heads = nn.ModuleList()
-        for level in range(levels + 1):
+        self.levels = len(hand.level_index)
+        self.finest = self.levels + 1 - len(widths)
+        if not 0 <= self.finest <= self.levels:
+            raise ValueError(f"widths of {len(widths)} mesh levels; need 1 to {self.levels + 1}")
+        own = range(self.finest, self.levels + 1)
+        self.shown = tuple(own) if self.finest == 0 else (0, *own)
+        # By level: weights keep their names whatever the finest one is.
+        self.up, self.modules_, self.heads = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
+        self.register_buffer("surface", torch.as_tensor(hand.surface(self.finest)) if self.finest else None)
+        for level in own:
             walks = [torch.as_tensor(hand.spirals(level, length, dilation)) for length, dilation in spirals]
-            channels = inp if level == levels else widths[level + 1] + 3
-            self.modules_.append(InceptionSpiral(walks, channels, widths[level]))
-            head = nn.Linear(widths[level], 3)
+            width, coarsest = widths[level - self.finest], level == self.levels
+            channels = inp if coarsest else widths[level - self.finest + 1] + 3
+            self.modules_[str(level)] = InceptionSpiral(walks, channels, width)
+            head = nn.Linear(width, 3)
             nn.init.normal_(head.weight, std=0.01)
             nn.init.zeros_(head.bias)
-            self.heads.append(head)
+            self.heads[str(level)] = head
+            if not coarsest:
+                index, weight = torch.as_tensor(hand.up_index[level]), torch.as_tensor(hand.up_weight[level])
+                self.up[str(level)] = UpSample(index, weight)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Decode (B, V_L, inp); returns vertices (B, V_l, 3) of each level, finest first."""
+        """Decode (B, V_L, inp); returns vertices (B, V_l, 3) of each level in ``shown``, the mesh first."""
         predictions: list[Tensor] = []
-        for level in reversed(range(self.levels + 1)):
+        for level in reversed(range(self.finest, self.levels + 1)):
             if predictions:
-                x = self.up[level](torch.cat([x, predictions[0]], 2))
+                x = self.up[str(level)](torch.cat([x, predictions[0]], 2))
                 coarser = x[:, :, -3:]
-            x = self.modules_[level](x)
-            prediction = self.heads[level](x)
+            x = self.modules_[str(level)](x)
+            prediction = self.heads[str(level)](x)
             predictions.insert(0, (prediction + coarser) / 2 if predictions else prediction)
+        if self.surface is not None:
+            predictions.insert(0, self.surface @ predictions[0])
         return predictions
