@@ -35,7 +35,8 @@ def plan(model: onnx.ModelProto) -> tuple[list[int], list[int]]:
     The layers next to the inputs and outputs stay in float, nearest first, until `FLOAT_WEIGHTS` are spent: the first
     ones see the finest detail and the last ones make maps and vertices, and both hold few weights. Exceptions are those
     of more than `COSTLY` multiply-adds, and those that layers of eight bits cut off from the ends: values would be
-    converted to and from them.
+    converted to and from them. Products with a constant on the left have no integer kernel: they stay in float, are no
+    layers, and spend nothing.
 
     Returns
     -------
@@ -45,10 +46,9 @@ def plan(model: onnx.ModelProto) -> tuple[list[int], list[int]]:
     nodes = model.graph.node
     constants = {i.name: prod(i.dims) for i in model.graph.initializer}
     weights = {
-        place: max(constants.get(name, 0) for name in node.input[:2])
+        place: constants[node.input[1]]
         for place, node in enumerate(nodes)
-        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
-        and any(constants.get(name, 0) for name in node.input[:2])
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") and constants.get(node.input[1], 0)
     }
     in_float = _left_in_float(model, weights)
     eight_bit: set[str] = set()

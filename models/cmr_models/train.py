@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
     )
     parser.add_argument("--start", type=Path, help="checkpoint of the default network whose weights it starts from")
     parser.add_argument(
-        "--mesh-levels", type=int, metavar="N", help="with --start: keep layers of the N coarsest mesh levels alone"
+        "--mesh-levels", type=int, metavar="N", help="with --start: layers on the N coarsest mesh levels only, 2 to 4"
     )
     parser.add_argument(
         "--about", type=Path, help="JSON with licence, licence_text and sources {name: text}, for the bundle to carry"

@@ -80,3 +80,16 @@ def test_what_reads_eight_bits_alone_goes_on_in_eight_bits():
     names = [model.graph.node[place].output[0] for place in quantised]
     assert names == ["c1", "r2"]  # the large layer and the ReLU behind it
     assert not set(quantised) & set(kept)
+
+
+def test_a_product_with_a_constant_on_the_left_stays_in_float_and_spends_nothing():
+    model = chain(4, 8, WIDE, WIDE, 8, 4)
+    expected = in_float(model)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((900, 4), np.float32), "left"))
+    model.graph.node.append(helper.make_node("Reshape", ["r5", "shape"], ["column"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([4, -1]), "shape"))
+    model.graph.node.append(helper.make_node("MatMul", ["left", "column"], ["product"], name="product"))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("product", TensorProto.FLOAT, [900, 16]))
+    quantised, kept = plan(model)
+    assert [model.graph.node[place].name for place in kept] == expected == ["conv0", "conv1", "conv3", "conv4"]
+    assert len(model.graph.node) - 1 not in quantised

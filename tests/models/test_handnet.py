@@ -196,11 +196,9 @@ def test_levels_without_layers_follow_from_the_finest_that_has_some(widths, show
     torch.testing.assert_close(found[0], (found[1][:, index] * weight[..., None]).sum(2), atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("count", "said"), [(1, "level is 3; the mesh follows"), (5, "widths of 5"), (0, "widths of 0")]
-)
-def test_a_decoder_of_too_few_or_too_many_levels_is_refused(count, said):
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_a_decoder_of_too_few_or_too_many_levels_is_refused(count):
+    with pytest.raises(ValueError, match=f"layers on {count} mesh levels; need 2 to 4"):
         SpiralDecoder(HAND, 4, (8,) * count)
 
 

@@ -101,8 +101,8 @@ class SpiralDecoder(nn.Module):
     inp : int
         Channels of the features at the coarsest level.
     widths : sequence of int
-        Channels of the coarsest levels, up to L: the finest of them first. With L + 1 widths the mesh is one of them;
-        with L or L - 1 it is a sum of vertices of the finest of them.
+        Channels of the levels that have layers, finest first; the last is level L. With L + 1 of them the mesh is the
+        first; with L or L - 1 each of its vertices is a sum of vertices of the first.
     spirals : sequence of (length, dilation)
         Branches of each module.
 
@@ -131,8 +131,9 @@ class SpiralDecoder(nn.Module):
         super().__init__()
         self.levels = len(hand.level_index)
         self.finest = self.levels + 1 - len(widths)
-        if not 0 <= self.finest <= self.levels:
-            raise ValueError(f"widths of {len(widths)} mesh levels; need 1 to {self.levels + 1}")
+        if not 0 <= self.finest <= len(hand.surface_index):
+            least, most = self.levels + 1 - len(hand.surface_index), self.levels + 1
+            raise ValueError(f"layers on {len(widths)} mesh levels; need {least} to {most}, the coarsest ones")
         own = range(self.finest, self.levels + 1)
         self.shown = tuple(own) if self.finest == 0 else (0, *own)
         # By level: weights keep their names whatever the finest one is.
