@@ -28,6 +28,7 @@ from cmr_runtime.errors import CmrError
 from cmr_runtime.network import MeshStage, PriorStage
 from cmr_runtime.options import up_to
 from cmr_runtime.precision import open_bundle
+from cmr_runtime.recall import Recall, Said
 from cmr_runtime.session import MAX_THREADS
 
 __all__ = ["Contestant", "landmark_worker", "main", "measure", "our_networks", "summarise", "table"]
@@ -38,7 +39,7 @@ Contestant = Callable[[int], dict[str, list[float]]]
 #: Times by stage, then by round.
 _Rounds = dict[str, list[list[float]]]
 
-OURS = "prior + mesh"
+OURS, RECALLED = "prior + mesh", "recall + mesh"
 PEERS = {"MediaPipe full": "full", "MediaPipe lite": "lite"}
 
 #: Untimed invocations at the start of a turn, since the other side has just filled the caches.
@@ -52,21 +53,29 @@ PAUSE = 0.02
 
 
 def our_networks(bundle: Bundle, threads: int) -> Contestant:
-    """Both stages in alternation, as a frame runs them: a crop in, every output out, normalisation included."""
+    """Both stages in alternation, as a frame runs them: a crop in, every output out, normalisation included.
+
+    Of a network that recalls, then what takes their place where a followed hand goes on as expected.
+    """
     prior = PriorStage(bundle, threads)
     mesh = MeshStage(bundle, prior, threads)
+    recall = None if bundle.shallow is None else Recall(bundle, prior, mesh, threads)
     crop = np.random.default_rng(0).integers(0, 256, (prior.size, prior.size, 3), np.uint8)
 
     def run(invocations: int) -> dict[str, list[float]]:
-        times: dict[str, list[float]] = {"prior": [], "mesh": [], OURS: []}
+        times: dict[str, list[float]] = {"prior": [], "mesh": [], OURS: []} | ({RECALLED: []} if recall else {})
         for _ in range(invocations):
             start = time.perf_counter()
             cues = prior(crop)
             between = time.perf_counter()
-            mesh(cues)
+            said = mesh(cues)
             end = time.perf_counter()
-            for stage, seconds in zip(times, (between - start, end - between, end - start), strict=True):
-                times[stage].append(1e3 * seconds)
+            seconds = [between - start, end - between, end - start]
+            if recall is not None:
+                mesh(recall(crop, Said(cues, said)))
+                seconds.append(time.perf_counter() - end)
+            for stage, each in zip(times, seconds, strict=True):
+                times[stage].append(1e3 * each)
         return times
 
     return run

@@ -136,7 +136,7 @@ def measure(bundle: Bundle, threads: int, runs: int, frames: int) -> dict[str, A
     CmrError
         A graph is in ORT format or does not run, or no hand is found in the sample.
     """
-    parts = {"prior": bundle.prior, "mesh": bundle.mesh, "detector": bundle.detector}
+    parts = {"prior": bundle.prior, "mesh": bundle.mesh, "shallow": bundle.shallow, "detector": bundle.detector}
     graphs = {name: graph for name, graph in parts.items() if graph is not None}
     report: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d %H:%M %Z"),
@@ -149,7 +149,8 @@ def measure(bundle: Bundle, threads: int, runs: int, frames: int) -> dict[str, A
     }
     counts = {name: multiply_adds(graph, name) for name, graph in graphs.items()}
     operators, seconds, report["profiler_s"] = run_graphs(graphs, threads, runs)
-    everything = [each for members in operators.values() for each in members]
+    # The first layers alone are the prior's.
+    everything = [each for name, members in operators.items() if name != "shallow" for each in members]
     layer = largest_layer([*operators["prior"], *operators["mesh"]])
     limits = measure_limits(threads, sum(each.weights for each in everything), layer)
     report["limits"] = dataclasses.asdict(limits)

@@ -27,10 +27,11 @@ from cmr_runtime.smoothing import Smoother, Smoothing
 
 from . import tracking_crossing as crossing
 from .tracking_figures import FloatArray, OneEuro, jitter, lag, resting
+from .tracking_moving import film, followed
 from .tracking_peer import Peer, follow
 from .tracking_scenes import ROOT, move, observe, topology
 
-__all__ = ["clip_figures", "crossings", "main", "synthetic"]
+__all__ = ["clip_figures", "crossings", "main", "moving", "synthetic"]
 
 HERTZ = (0.0, 0.5, 1.0, 2.0)
 SECONDS, SKIP = 5.0, 0.5
@@ -122,6 +123,16 @@ def crossings(bundle: Bundle | None, pairs: int, seed: int = 3) -> dict[str, Any
     return {"pairs": len(hands) // 2, "found_at_rest": share, "crossing": kept, "frames_until_found_again": back}
 
 
+def moving(bundle: Bundle | None, films: int, seconds: float = 2.0, seed: int = 2000) -> list[dict[str, Any]]:
+    """Errors against the truth in rendered clips of moving hands, with and without recalled cues; one row for each."""
+    rows = []
+    for number, hertz in enumerate(HERTZ[1:]):
+        clips = [film(seed + number * films + k, hertz, seconds) for k in range(films)]
+        for way, recall in (("recalled", True), ("prior in every frame", False)):
+            rows.append({"hertz": hertz, "way": way, **followed(bundle, clips, recall=recall)})
+    return rows
+
+
 def _read(path: str) -> tuple[list[crossing.Image], float]:
     capture, clip = cv2.VideoCapture(path), []
     rate = capture.get(cv2.CAP_PROP_FPS) or 30.0
@@ -193,12 +204,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--peer-python", metavar="PATH", help="of an environment with mediapipe and ai-edge-litert")
     parser.add_argument("--hands", type=int, default=6, metavar="N", help="synthetic hands for each frequency")
     parser.add_argument("--pairs", type=int, default=10, metavar="N", help="rendered pairs of hands that cross")
+    parser.add_argument("--films", type=int, default=4, metavar="N", help="rendered moving hands for each frequency")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     args = parser.parse_args(argv)
     try:
         bundle = open_bundle(args.model)
         report: dict[str, Any] = {"synthetic": synthetic(args.hands, Smoothing())}
         report["crossing"] = crossings(bundle, args.pairs)
+        if args.films > 0:
+            report["moving"] = moving(bundle, args.films)
         if args.clip is not None:
             clip, rate = _read(args.clip)
             peers = _peers(args.peer_python)
@@ -225,6 +239,12 @@ def _text(report: dict[str, Any]) -> str:
         f"{crossed['pairs']} pairs of these cross; where both were found before, identities are kept in {kept}",
         f"frames until a hand that left is found again: {crossed['frames_until_found_again']}",
     ]
+    if "moving" in report:
+        lines += [
+            "",
+            "rendered hands that move, unsmoothed: share of frames with a hand, errors in pixels and millimetres",
+        ]
+        lines.append(table(report["moving"]))
     if "clip" in report:
         clip = report["clip"]
         lines += ["", f"{clip['name']}: {clip['frames']} frames, {clip['resting']} at rest; mean second difference"]

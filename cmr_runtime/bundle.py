@@ -59,6 +59,8 @@ class Bundle:
         A graph that finds hands in a whole image, see `cmr_runtime.detect`; in ONNX or ORT format.
     detector_size : int or None
         Side of its square input, pixels.
+    shallow : bytes or None
+        The first layers of the prior alone, see `cmr_runtime.recall`; in ONNX or ORT format.
     """
 
     source: str
@@ -78,6 +80,7 @@ class Bundle:
     cell_centre: float = 0.5
     detector: bytes | None = field(default=None, repr=False)
     detector_size: int | None = None
+    shallow: bytes | None = field(default=None, repr=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
@@ -147,6 +150,7 @@ class Bundle:
             cell_centre=manifest.cell_centre,
             detector=by_kind.get("detector"),
             detector_size=manifest.detector_size,
+            shallow=by_kind.get("shallow"),
         )
 
 
@@ -193,6 +197,7 @@ def write_bundle(
     cell_centre: float = 0.5,
     detector: bytes | None = None,
     detector_size: int | None = None,
+    shallow: bytes | None = None,
 ) -> Bundle:
     """Write a bundle, verified before it replaces what was at `path`; the same content gives the same bytes.
 
@@ -210,6 +215,8 @@ def write_bundle(
         As in `Bundle`.
     detector, detector_size
         As in `Bundle`; both or neither.
+    shallow
+        As in `Bundle`.
 
     Returns
     -------
@@ -227,6 +234,7 @@ def write_bundle(
     parts = {
         graph_part("prior", prior): prior,
         graph_part("mesh", mesh): mesh,
+        **({} if shallow is None else {graph_part("shallow", shallow): shallow}),
         **({} if detector is None else {graph_part("detector", detector): detector}),
         "topology.npz": topology.to_npz(),
         "LICENSE.txt": licence_text.encode("utf-8"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from time import perf_counter
 
@@ -20,6 +20,8 @@ from .camera import Camera
 from .finding import Finder
 from .motion import Motion, extent
 from .pipeline import Pipeline
+from .recall import Said
+from .resting import SURPRISE, Rest
 from .results import Hand
 from .roi import Roi
 from .smoothing import Smoother
@@ -63,6 +65,15 @@ class Track:
     seen: float
     sure: bool = False
     against: float = 0.0
+    rest: Rest = field(default_factory=Rest)
+
+    def recalled(self, viewer: Viewer, image: _Image, roi: Roi, time: float) -> View | None:
+        """Look where the hand is expected without the prior; None if that has to look."""
+        settled = (self.sure or not viewer.judges) and self.against == 0.0
+        said = self.rest.said
+        if not (viewer.recalls and settled and said and self.rest.allowed(roi, self.motion.region, self.seen, time)):
+            return None
+        return viewer.recall(image, roi, said)
 
     def look(self, viewer: Viewer, image: _Image, roi: Roi, min_presence: float) -> View | None:
         """Look where the hand is expected; None if it is gone. A single frame does not change a side that was clear."""
@@ -73,6 +84,7 @@ class Track:
             self.against = max(0.0, self.against - _log_odds(view.prior.right)) if view.prior.right < 0.5 else 0.0
             if self.against >= SIDE_EVIDENCE:
                 self.against = 0.0
+                self.rest.end()
                 view = viewer.sided(image, roi, min_presence)
         return view if view.presence >= min_presence else None
 
@@ -133,7 +145,7 @@ class Follower:
 
     def __call__(self, image: _Image, camera: Camera, metric: bool, time: float) -> list[Hand]:
         """Return the hands of the next frame, those followed longest first; `time` in seconds, always later."""
-        seen = self._again(image, camera, metric, time)
+        seen, said = self._again(image, camera, metric, time)
         _exchange(seen, time)
         for track in _mixtures(seen, time):
             del seen[track]
@@ -146,29 +158,56 @@ class Follower:
         if missing > 0:
             known = [track.motion.roi(time, camera) for track in shown]
             for view in self._find(image, missing, known):
-                hand = self._stages.hand(image, view, camera, metric)
+                hand, left = self._stages.remembered(image, view, camera, metric)
                 if _misfit(hand) <= MISFIT and not any(_same(hand, other) for other in seen.values()):
                     track = self._waiting(hand, shown, time) or self._new(hand, time)
+                    track.rest, said[hand] = Rest(), left
                     seen[track], shown[track] = hand, track.keep(hand, time)
         waiting = [t for t in self._tracks if t not in shown and time - t.seen <= PATIENCE]
         waiting = sorted(waiting, key=lambda t: -t.seen)[: self._num_hands]
         self._tracks = sorted([*shown, *waiting], key=lambda t: t.number)
+        for track in self._tracks:
+            track.rest.said = said[seen[track]] if track in shown else None
         return [shown[track] for track in self._tracks if track in shown]
 
-    def _again(self, image: _Image, camera: Camera, metric: bool, time: float) -> dict[Track, Hand]:
-        """Return hands that are seen where they are expected, those seen last first; it may be one hand twice."""
+    def _again(
+        self, image: _Image, camera: Camera, metric: bool, time: float
+    ) -> tuple[dict[Track, Hand], dict[Hand, Said]]:
+        """Return hands that are seen where they are expected, those seen last first; it may be one hand twice.
+
+        With them comes what the stages said of each.
+        """
         seen: dict[Track, Hand] = {}
+        said: dict[Hand, Said] = {}
+        regions = {track: track.motion.roi(time, camera) for track in self._tracks}
         for track in sorted(self._tracks, key=lambda t: (-t.seen, t.number)):
             if len(seen) == self._num_hands:
                 break
-            roi = track.motion.roi(time, camera)
+            roi, spent = regions[track], None
+            alone = not any(roi.overlap(other) for key, other in regions.items() if key is not track)
+            # Hands that may touch are told apart by the prior.
+            view = track.recalled(self._stages.viewer, image, roi, time) if alone else None
+            if view is not None:
+                hand, left = self._stages.remembered(image, view, camera, metric)
+                if self._holds(track, hand, time) and track.motion.surprise(hand, time) <= SURPRISE:
+                    seen[track], said[hand] = hand, left
+                    continue
+                track.rest.end()
+                spent = hand.times
             view = track.look(self._stages.viewer, image, roi, self._min_presence)
+            track.rest.look(view is not None and track.against == 0.0, time)
             if view is None:
                 continue
-            hand = self._stages.hand(image, view, camera, metric)
-            if _misfit(hand) <= MISFIT and track.motion.possible(hand.translation, time):
-                seen[track] = hand
-        return seen
+            hand, left = self._stages.remembered(image, view, camera, metric)
+            if self._holds(track, hand, time):
+                hand = hand if spent is None else replace(hand, times=hand.times + spent)
+                seen[track], said[hand] = hand, left
+        return seen, said
+
+    def _holds(self, track: Track, hand: Hand, time: float) -> bool:
+        """Whether a hand may be the track's: it is one, its mesh and the image agree, and it can have come there."""
+        there = hand.score >= self._min_presence and _misfit(hand) <= MISFIT
+        return there and track.motion.possible(hand.translation, time)
 
     def _waiting(self, hand: Hand, shown: dict[Track, Hand], time: float) -> Track | None:
         """Return the track that may have waited for this hand."""

@@ -37,11 +37,14 @@ _READ = (1, SCHEMA)
 PARTS = {
     "prior": ("prior.onnx", "prior.ort"),
     "mesh": ("mesh.onnx", "mesh.ort"),
+    "shallow": ("shallow.onnx", "shallow.ort"),
     "detector": ("detector.onnx", "detector.ort"),
     "topology": ("topology.npz",),
     "LICENSE": ("LICENSE.txt",),
 }
-OPTIONAL = frozenset({"detector"})
+OPTIONAL = frozenset({"detector", "shallow"})
+#: Parts that hold a graph, in one of two formats.
+GRAPHS = tuple(kind for kind, names in PARTS.items() if len(names) == 2)
 
 # File identifier of ONNX Runtime's own format, a FlatBuffer, after the 4 bytes of its first offset.
 _ORT = slice(4, 8), b"ORTM"
@@ -197,7 +200,7 @@ def check_part(name: str, content: bytes, manifest: Manifest, source: str) -> No
         raise BundleError(
             f"part {name} of {source} is changed: SHA-256 {found[:12]}…, the manifest says {digest[:12]}…"
         )
-    if (kind := kind_of(name)) in ("prior", "mesh", "detector") and (fits := graph_part(kind, content)) != name:
+    if (kind := kind_of(name)) in GRAPHS and (fits := graph_part(kind, content)) != name:
         raise BundleError(f"part {name} of {source} holds a graph of the other format; {fits} is the name for it")
 
 

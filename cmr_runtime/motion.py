@@ -54,10 +54,18 @@ class Motion:
         x, y, log_depth = self._at + min(time - self._time, HORIZON) * self._velocity
         return math.exp(log_depth) * np.array([x, y, 1.0])
 
+    @property
+    def region(self) -> Roi:
+        """Where the hand was last looked at."""
+        return self._roi
+
+    def points(self, time: float, camera: Camera) -> _Float:
+        """Where the joints are expected, (J, 2) pixels: as they were placed, steadier than 2D keypoints."""
+        return camera.project(self._shape + self.root(time))
+
     def roi(self, time: float, camera: Camera) -> Roi:
         """Where to look for the hand, turned so that it points up; the last region if it goes out of reach."""
-        # The mesh as it was placed: steadier than 2D keypoints, of which single ones may be far off.
-        points = camera.project(self._shape + self.root(time))
+        points = self.points(time, camera)
         # Of a hand that is expected to pass the camera, the image has no place, or none that can be looked at.
         if not np.abs(points).max() <= MAX_REACH:
             return self._roi
@@ -76,6 +84,11 @@ class Motion:
         places = hand.camera.project(np.stack([root, hand.translation]))
         apart = math.dist(*places) / extent(hand)
         return apart + abs(math.log2(hand.translation[2] / root[2]))
+
+    def surprise(self, hand: Hand, time: float) -> float:
+        """Mean distance of a hand's joints in the image from where they are expected, in extents."""
+        apart = hand.camera.project(hand.joints) - self.points(time, hand.camera)
+        return float(np.linalg.norm(apart, axis=1).mean()) / extent(hand)
 
 
 def extent(hand: Hand) -> float:

@@ -60,11 +60,14 @@ class MeshOutput:
         Probabilities, refined.
     silhouette : (M, M) float32, or None
         Probabilities, refined.
+    presence : float or None
+        That the crop shows a hand, whatever the cues said; of a network that `recall` can use.
     """
 
     vertices: _Array
     heatmaps: _Array | None = None
     silhouette: _Array | None = None
+    presence: float | None = None
 
 
 #: Field of `PriorOutput` from the tensor of the same name.
@@ -81,6 +84,7 @@ _MESH: dict[str, tuple[str, Callable[[_Array], Any]]] = {
     "vertices": ("vertices", lambda tensor: tensor[0]),
     "refined_heatmaps": ("heatmaps", lambda tensor: tensor[0]),
     "refined_silhouette": ("silhouette", lambda tensor: tensor[0, 0]),
+    "refined_presence": ("presence", lambda tensor: float(tensor[0, 0])),
 }
 
 
@@ -143,13 +147,17 @@ class PriorStage:
         BundleError
             The network gives keypoints that are not finite.
         """
-        np.multiply(crop.transpose(2, 0, 1), self._gain, out=self._buffer[0])
-        np.subtract(self._buffer[0], self._bias, out=self._buffer[0])
-        tensors = self._session.run(self._names, {"image": self._buffer})
+        tensors = self._session.run(self._names, {"image": self.prepared(crop)})
         output = PriorOutput(**{name: _PRIOR[name](value) for name, value in zip(self._names, tensors, strict=True)})
         if output.keypoints is not None and not np.isfinite(output.keypoints).all():
             raise BundleError(f"{self._part} gives keypoints that are not finite; export it again")
         return output
+
+    def prepared(self, crop: npt.NDArray[np.uint8]) -> _Array:
+        """Return a crop as the graph takes it, (1, 3, S, S), in a buffer that the next call fills again."""
+        np.multiply(crop.transpose(2, 0, 1), self._gain, out=self._buffer[0])
+        np.subtract(self._buffer[0], self._bias, out=self._buffer[0])
+        return self._buffer
 
 
 class MeshStage:
@@ -168,8 +176,8 @@ class MeshStage:
 
     Attributes
     ----------
-    shapes : dict
-        Shapes of the outputs that the stage gives, by name.
+    inputs, shapes : dict
+        Shapes of what the stage takes of the prior's outputs, and of the outputs that it gives, by name.
 
     Raises
     ------
@@ -186,13 +194,14 @@ class MeshStage:
             raise BundleError(
                 f"part {part} takes {foreign[0]}, which the prior stage does not give; it gives {sorted(prior.shapes)}"
             )
-        self._inputs = check_shapes(inputs, prior.shapes, part)
-        if not self._inputs:
+        self.inputs = check_shapes(inputs, prior.shapes, part)
+        if not self.inputs:
             raise BundleError(f"part {part} takes nothing; it must take some of {sorted(prior.shapes)}")
         wanted: dict[str, Form] = {
             "vertices": (1, len(bundle.topology.template), 3),
             "refined_heatmaps": (1, J, None, None),
             "refined_silhouette": (1, 1, None, None),
+            "refined_presence": (1, 1),
         }
         self.shapes = check_shapes(self._session.get_outputs(), wanted, part, required=("vertices",))
         _check_square(self.shapes, ("refined_heatmaps", "refined_silhouette"), part)
@@ -201,7 +210,7 @@ class MeshStage:
     def __call__(self, prior: PriorOutput) -> MeshOutput:
         """Run on what the prior stage gave."""
         cues = {
-            name: np.asarray(getattr(prior, name), np.float32).reshape(shape) for name, shape in self._inputs.items()
+            name: np.asarray(getattr(prior, name), np.float32).reshape(shape) for name, shape in self.inputs.items()
         }
         fields = {}
         for name, value in zip(self._names, self._session.run(self._names, cues), strict=True):

@@ -15,6 +15,7 @@ from .camera import Camera
 from .errors import BundleError
 from .heatmaps import decode
 from .network import MeshOutput, MeshStage, PriorStage
+from .recall import Recall, Said
 from .registration import Registrar
 from .registration.checks import MIN_JOINTS, MIN_SCORE
 from .results import Hand, StageTimes
@@ -60,6 +61,8 @@ class Pipeline:
         Of every hand, if the caller knows it; see `Viewer`.
     providers : sequence of str
         Execution providers of ONNX Runtime; see `open_session`.
+    recall : bool
+        Whether looks may take up the last one's cues, if the bundle has what it takes.
 
     Attributes
     ----------
@@ -84,6 +87,7 @@ class Pipeline:
         hand_length: float | None = None,
         side: Literal["left", "right"] | None = None,
         providers: Sequence[str] = CPU,
+        recall: bool = True,
     ) -> None:
         if bundle.topology.joint_regressor is None:
             raise BundleError(
@@ -91,9 +95,10 @@ class Pipeline:
                 "placed in the image; export it with the regressor, which the maker of its body model gives out"
             )
         prior = PriorStage(bundle, threads, providers)
-        self.viewer = Viewer(prior, side)
         self._bundle, self._size, self._side = bundle, prior.size, side
         self._mesh = MeshStage(bundle, prior, threads, providers)
+        recalls = recall and bundle.shallow is not None
+        self.viewer = Viewer(prior, side, Recall(bundle, prior, self._mesh, threads, providers) if recalls else None)
         if not {"heatmaps", "keypoints"} & set(prior.shapes) and "refined_heatmaps" not in self._mesh.shapes:
             raise BundleError(
                 f"{bundle.source} gives no 2D pose (heatmaps or keypoints of its prior stage, refined_heatmaps of its "
@@ -107,6 +112,10 @@ class Pipeline:
         self.faces: dict[str, npt.NDArray[np.int32]] = {"right": right, "left": left}
 
     def hand(self, image: _Image, view: View, camera: Camera, metric: bool) -> Hand:
+        """Run the stages after the prior on what it saw, as `remembered` does; return the hand alone."""
+        return self.remembered(image, view, camera, metric)[0]
+
+    def remembered(self, image: _Image, view: View, camera: Camera, metric: bool) -> tuple[Hand, Said]:
         """Run the stages after the prior on what it saw.
 
         Parameters
@@ -119,6 +128,13 @@ class Pipeline:
             Of the image.
         metric : bool
             Whether the camera is known and not assumed.
+
+        Returns
+        -------
+        hand : Hand
+            Its score is what the prior said of the presence of a hand; where that did not look, the mesh stage.
+        said : Said
+            For a look at the next frame that recalls it.
 
         Raises
         ------
@@ -148,9 +164,13 @@ class Pipeline:
         placed = fit.scale * joints + fit.translation
         keypoints = _settle(cues.keypoints, cues.scores, camera.project(placed))
         done = perf_counter()
+        presence = view.presence
+        if view.recalled:
+            assert output.presence is not None
+            presence = output.presence
         side: Literal["left", "right"] = "left" if view.roi.mirrored else "right"
         probability = view.right if side == "right" else 1.0 - view.right
-        return Hand(
+        hand = Hand(
             vertices=(fit.scale * vertices + fit.translation).astype(np.float32),
             joints=placed.astype(np.float32),
             keypoints=keypoints.astype(np.float32),
@@ -160,7 +180,7 @@ class Pipeline:
             scale=fit.scale,
             handedness=side,
             handedness_score=probability if self._side is None else 1.0,
-            score=view.presence,
+            score=presence,
             registration=fit,
             roi=view.roi,
             camera=camera,
@@ -174,6 +194,7 @@ class Pipeline:
                 registration=1e3 * (done - decoded),
             ),
         )
+        return hand, Said(view.prior, output)
 
     def _decode(self, image: _Image, view: View, output: MeshOutput) -> _Cues:
         """Refined cues; where the mesh stage gives none, those of the prior stage."""

@@ -26,7 +26,9 @@ class StageTimes:
     """Time that each stage took for one hand, milliseconds.
 
     `detect` is what the search for hands took in the hand's frame beyond the looks that `crop` and `prior` tell of: the
-    same for all hands of the frame, 0 where none ran. `smooth` is 0 where nothing is smoothed.
+    same for all hands of the frame, 0 where none ran. `prior` is that of its first layers alone where a followed hand
+    went on as expected (`cmr_runtime.recall`); where it then did not, all times are those of both looks. `smooth` is 0
+    where nothing is smoothed.
     """
 
     crop: float
@@ -36,6 +38,11 @@ class StageTimes:
     registration: float
     detect: float = 0.0
     smooth: float = 0.0
+
+    def __add__(self, other: StageTimes) -> StageTimes:
+        """Return the times of both, stage by stage."""
+        names = [stage.name for stage in dataclasses.fields(self)]
+        return StageTimes(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
     @property
     def total(self) -> float:
@@ -69,8 +76,8 @@ class Hand:
     handedness_score : float
         Probability of that side, 0 to 1: 1 where the caller said it, 0.5 where neither caller nor network tell.
     score : float
-        Probability that there is a hand, 0 to 1. Of a network that does not judge it, the clarity of its heat maps: the
-        mean height of their peaks, and 1 if it has none.
+        Probability that there is a hand, 0 to 1: the prior's, and where that rested the mesh stage's. Of a network that
+        does not judge it, the clarity of its heat maps: the mean height of their peaks, and 1 if it has none.
     registration : Registration
         How well mesh and image agree, and whether the depth is metric. It is that of this frame alone: in a video
         `translation` and `scale` above are smoothed, those of the registration are not.

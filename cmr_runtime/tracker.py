@@ -109,6 +109,10 @@ class HandMeshTracker:
         and providers, measured once.
     providers : sequence of str
         Execution providers of ONNX Runtime, the preferred one first; the CPU does what none of them takes.
+    recall : bool
+        In a video, look at a hand that goes on as expected with the second network alone: it takes up its own 2D cues
+        of the last frame. The first is asked again after a second, and wherever a hand surprises. Bundles whose network
+        was not trained for it are always looked at with both.
 
     Raises
     ------
@@ -141,13 +145,14 @@ class HandMeshTracker:
         on_result: _OnResult | None = None,
         precision: Literal["fp32", "int8", "auto"] | None = None,
         providers: Sequence[str] = CPU,
+        recall: bool = True,
     ) -> None:
         check_choice("mode", mode, ("image", "video", "live"))
         check_choice("side", side, ("left", "right", None))
         check_callback(on_result, mode)
         self._num_hands = check_whole("num_hands", num_hands, 1, MAX_HANDS)
         refine = check_whole("refine", refine, 0, 10)
-        self._joints_only = check_flag("joints_only", joints_only)
+        self._joints_only, recall = check_flag("joints_only", joints_only), check_flag("recall", recall)
         hand_scale = check_prior(*check_scale(hand_scale), name="hand_scale")
         hand_length = check_length(hand_length)
         settings = check_smoothing(smoothing)
@@ -156,7 +161,7 @@ class HandMeshTracker:
         providers = check_providers(providers)
         bundle = open_bundle(bundle, precision, threads, providers)
         self.bundle, self.mode = bundle, mode
-        stages = Pipeline(bundle, threads, hand_scale, solver, hand_length, side, providers)
+        stages = Pipeline(bundle, threads, hand_scale, solver, hand_length, side, providers, recall and mode != "image")
         min_presence = (0.5 if stages.viewer.detects else CLEAR) if least is None else least
         detector = None if bundle.detector is None else Detector(bundle, threads, providers)
         finder = Finder(stages.viewer, detector, min_presence, refine)

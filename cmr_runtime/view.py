@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from time import perf_counter
 from typing import Literal
 
@@ -13,9 +14,12 @@ import numpy.typing as npt
 
 from .heatmaps import decode
 from .network import PriorOutput, PriorStage
+from .recall import Recall, Said
 from .roi import Roi
 
 __all__ = ["View", "Viewer"]
+
+_Crop = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,8 @@ class View:
         Time spent, milliseconds.
     cell_centre : float
         Where in its cell the peak of a heat map lies, in cells.
+    recalled : bool
+        Whether the prior did not look, and its output is what was recalled of the last frame.
     """
 
     roi: Roi
@@ -42,10 +48,11 @@ class View:
     crop_ms: float
     prior_ms: float
     cell_centre: float = 0.5
+    recalled: bool = False
 
     @property
     def presence(self) -> float:
-        """Probability that there is a hand; of a network that does not judge it, the clarity."""
+        """Probability that there is a hand, in a recalled view as told before; of a silent network the clarity."""
         return self.clarity if self.prior.presence is None else self.prior.presence
 
     @property
@@ -95,6 +102,8 @@ class Viewer:
         The first stage of the network.
     side : {"left", "right"} or None
         Of every hand, if the caller knows it. None leaves it to the network; one that does not tell sees right hands.
+    recall : Recall or None
+        Stands in for the prior where a hand went on as expected.
 
     Attributes
     ----------
@@ -102,22 +111,35 @@ class Viewer:
         Whether the network tells a hand from what is none, so that an image can be searched with it.
     judges : bool
         Whether sides are judged by looking; otherwise each crop is mirrored as the one side wants it.
+    recalls : bool
+        Whether a look can take up the last one's cues.
     """
 
-    def __init__(self, prior: PriorStage, side: Literal["left", "right"] | None = None) -> None:
-        self._prior = prior
+    def __init__(
+        self, prior: PriorStage, side: Literal["left", "right"] | None = None, recall: Recall | None = None
+    ) -> None:
+        self._prior, self._recall = prior, recall
         self._mirrored = side == "left"
         self.detects = "presence" in prior.shapes
         self.judges = side is None and "right" in prior.shapes
+        self.recalls = recall is not None
 
     def __call__(self, image: npt.NDArray[np.uint8], roi: Roi) -> View:
         """Look at a region as it is, or mirrored as the known side wants it. `image` is (H, W, 3) RGB."""
+        return self._look(image, roi, self._prior)
+
+    def recall(self, image: npt.NDArray[np.uint8], roi: Roi, said: Said) -> View:
+        """Look at a region where a hand went on, without the prior: for a viewer that `recalls`."""
+        assert self._recall is not None
+        return replace(self._look(image, roi, partial(self._recall, said=said)), recalled=True)
+
+    def _look(self, image: npt.NDArray[np.uint8], roi: Roi, stage: Callable[[_Crop], PriorOutput]) -> View:
         if not self.judges and roi.mirrored != self._mirrored:
             roi = roi.flipped()
         start = perf_counter()
         crop = roi.crop(image, self._prior.size)
         middle = perf_counter()
-        prior = self._prior(crop)
+        prior = stage(crop)
         times = 1e3 * (middle - start), 1e3 * (perf_counter() - middle)
         return View(roi, prior, self._prior.size, *times, self._prior.cell_centre)
 

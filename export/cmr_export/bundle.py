@@ -18,7 +18,7 @@ from .checkpoint import NO_LICENCE, NO_LICENCE_TEXT, digest, load
 from .cost import StageCost, measure
 from .detector import PRECISION as DETECTOR_PRECISION
 from .detector import PROVENANCE, detector_graph, detector_parity, load_detector, with_notice
-from .graphs import open_graph, trace
+from .graphs import first_layers, open_graph, trace
 from .half import to_half
 from .mobile import mobile_findings
 from .ort_format import to_ort
@@ -126,6 +126,8 @@ def export(
         seen += ", other than those of the calibration" if calibration is None else ""
     elif precision == "fp16":
         graphs = {stage: to_half(graph) for stage, graph in graphs.items()}
+    if "refined_presence" in network.mesh.outputs:  # it was trained to do without the prior
+        graphs["shallow"] = first_layers(graphs["prior"])
     licence_text = network.about.get("licence_text", NO_LICENCE_TEXT)
     if palms is not None:
         graphs["detector"] = detector_graph(palms, form)

@@ -13,6 +13,7 @@ import onnx
 import onnxruntime as ort
 import onnxsim
 import torch
+from onnx.utils import Extractor
 from torch import Tensor, nn
 
 from cmr_models.paper.folding import fold_batch_norm
@@ -20,7 +21,7 @@ from cmr_models.stages import StagedNetwork
 
 from .clean import clean
 
-__all__ = ["OPSET", "open_graph", "quietly", "to_onnx", "trace"]
+__all__ = ["OPSET", "first_layers", "open_graph", "quietly", "to_onnx", "trace"]
 
 #: Understood by ONNX Runtime since 1.14 and by its mobile providers.
 OPSET = 17
@@ -62,6 +63,16 @@ def trace(network: StagedNetwork) -> dict[str, bytes]:
         "prior": to_onnx(prior, {prior.inputs[0]: image}, prior.outputs),
         "mesh": to_onnx(mesh, {name: cues[name] for name in mesh.inputs}, mesh.outputs),
     }
+
+
+def first_layers(prior: bytes) -> bytes:
+    """Cut the layers that both stages share, from the image to the features, out of the prior's graph.
+
+    Casts and scales of its weights come along, so that it gives what the prior gives in any precision.
+    """
+    model = Extractor(onnx.load_from_string(prior)).extract_model(["image"], ["features"])
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
 
 
 def to_onnx(stage: nn.Module, inputs: dict[str, Tensor], outputs: tuple[str, ...]) -> bytes:

@@ -74,7 +74,7 @@ def parity(network: StagedNetwork, graphs: Mapping[str, bytes], images: np.ndarr
     """Compare both stages on images (N, 3, S, S), normalised.
 
     The mesh stage is compared on what PyTorch's prior makes of an image, and once more, as ``both``, on what each
-    side's own prior does: that is what a user sees.
+    side's own prior does: that is what a user sees. Where the first layers have a graph of their own, so is that.
 
     Returns
     -------
@@ -90,6 +90,7 @@ def parity(network: StagedNetwork, graphs: Mapping[str, bytes], images: np.ndarr
         found = sessions[name].run(list(outputs), {key: feed[key] for key in stages[name].inputs})
         return dict(zip(outputs, found, strict=True))
 
+    shallow = open_graph(graphs["shallow"]) if "shallow" in graphs else None
     seen: dict[str, list[Difference]] = {}
     for image in images:
         first = {network.prior.inputs[0]: image[None]}
@@ -102,6 +103,9 @@ def parity(network: StagedNetwork, graphs: Mapping[str, bytes], images: np.ndarr
         ):
             for name, value in expected.items():
                 seen.setdefault(f"{tag}.{name}", []).append(Difference.between(value, found[name]))
+        if shallow is not None:
+            (features,) = shallow.run(["features"], first)
+            seen.setdefault("shallow.features", []).append(Difference.between(cues["features"], features))
     return {
         name: Difference(float(np.max([d.largest for d in all_])), float(np.mean([d.mean for d in all_])))
         for name, all_ in seen.items()

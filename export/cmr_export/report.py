@@ -41,8 +41,8 @@ def bundle_findings(bundle: Bundle) -> dict[str, list[str]]:
 
 
 def _graphs(bundle: Bundle) -> dict[str, bytes]:
-    """Both stages, and the detector where there is one."""
-    graphs = {"prior": bundle.prior, "mesh": bundle.mesh, "detector": bundle.detector}
+    """Both stages, and the first layers alone and the detector where there are such."""
+    graphs = {"prior": bundle.prior, "mesh": bundle.mesh, "shallow": bundle.shallow, "detector": bundle.detector}
     return {name: graph for name, graph in graphs.items() if graph is not None}
 
 
@@ -51,13 +51,14 @@ def _is_ort(name: str, graph: bytes) -> bool:
 
 
 def table(costs: Mapping[str, StageCost]) -> str:
-    """Text table of the stages and their sum."""
+    """Text table of the graphs, and the sum of those of which none is a part of another."""
     lines = [f"{'stage':10s}{'multiply-adds':>15s}{'parameters':>13s}{'bytes':>12s}  operators"]
     for name, cost in costs.items():
         operators = ", ".join(f"{k} {v}" for k, v in sorted((cost.operators or {}).items()))
         unknown = "unknown: the graph is in ORT format"
         lines.append(_row(name, cost) + f"  {unknown if cost.operators is None else operators}")
-    sums = [[getattr(cost, key) for cost in costs.values()] for key in ("multiply_adds", "parameters", "bytes")]
+    whole = [cost for name, cost in costs.items() if name != "shallow"]  # the prior's own first layers
+    sums = [[getattr(cost, key) for cost in whole] for key in ("multiply_adds", "parameters", "bytes")]
     adds, parameters, size = (None if None in values else sum(values) for values in sums)
     return "\n".join([*lines, _row("sum", StageCost(adds, parameters, size or 0, None))])
 

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from cmr_runtime.roi import Roi
 
+from .last_frame import last_frames
 from .photos.cover import cover
 from .photos.jpeg import decode
 from .recut import recut, rotate_z, turn_of, warp
@@ -56,6 +57,12 @@ class Mix:
     covered: float = 0.35  # share of photos with something laid over the hand
     second: float = 0.15  # share of renderings with another hand behind, beside or a little before the labelled one
     second_photos: float = 0.08  # share of photos with a rendered hand beside or a little before the labelled one
+    recalled: float = 0.5  # share of samples whose mesh stage is given cues of a last frame, see `last_frame`
+    # How the hand moved in its crop since then, standard deviations: crop sides, radians, logarithm of the size.
+    moved: tuple[float, float, float] = (0.02, 0.05, 0.04)
+    fingers: float = 0.01  # each finger by itself, crop sides
+    jumps: float = 0.1  # share that moved three times as far
+    wrong: float = 0.05  # share whose last frame showed another hand
 
     def times(self, factor: int) -> Mix:
         """Return the same mixture in batches so many times as large."""
@@ -269,7 +276,7 @@ class Batches(Dataset):
             if sample.present and random.random() < mix.mirrored:
                 mirror(sample)
         images = degrade(Rng(self.seed, number), torch.from_numpy(np.stack([s.image for s in samples])))
-        return collate(samples, images)
+        return collate(samples, images) | last_frames([s.present for s in samples], mix, random)
 
 
 def mirror(sample: Sample) -> None:

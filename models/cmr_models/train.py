@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader, Subset
 from .batches import Batches, Renderings
 from .by_name import DEFAULT, make_objective, network_names
 from .checkpoints import read_about, read_arrays, read_content, save_content
-from .network.handnet import load_checkpoint
+from .network.handnet import HandNetConfig, load_checkpoint
 from .network.objective import HandNetObjective, HandNetRecipe
 from .network.taught import TaughtObjective, start_from
 from .objective import Objective, Recipe
@@ -133,7 +133,14 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
         help="checkpoint of the default network: train a mesh stage behind its prior",
     )
     parser.add_argument(
-        "--blocks", type=int, nargs="+", metavar="K", help="of that mesh stage's encoder, 4 to 13 (default: all)"
+        "--blocks",
+        type=int,
+        nargs="+",
+        metavar="K",
+        help="of that mesh stage's encoder, 4 to 13; 14 are the layers behind them",
+    )
+    parser.add_argument(
+        "--compact", action="store_true", help="with --start: the default network's blocks, and recalled cues"
     )
     parser.add_argument("--rate", type=float, help="learning rate (default: the network's own)")
     parser.add_argument("--steps", type=int, default=Recipe.steps)
@@ -160,6 +167,8 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
         parser.error(f"--start {args.start} gives all weights of {DEFAULT}; leave out --trunk, --teacher and --network")
     if args.blocks and not args.teacher:
         parser.error("--blocks are of the mesh stage that --teacher teaches; give one")
+    if args.compact and not args.start:
+        parser.error("--compact is of the network that --start gives; name one")
     if args.mesh_levels and not args.start:
         parser.error("--mesh-levels are of the network that --start gives; name one")
     for name in ("steps", "times", "workers", "processes", "mesh_levels"):
@@ -187,6 +196,13 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
             if (kept := args.mesh_levels or len(widths)) > len(widths):
                 raise ValueError(f"--mesh-levels {kept}: {args.start} has layers of {len(widths)}")
             config = replace(start.config, size=args.size or start.config.size, mesh_widths=widths[-kept:])
+            if args.compact:
+                usual = HandNetConfig()
+                for stage, blocks in ((start.prior, usual.prior_blocks), (start.mesh, usual.mesh_blocks)):
+                    if lacking := sorted({*blocks} - {*stage.trunk.chosen}):
+                        raise ValueError(f"--compact: {args.start} lacks blocks {lacking}, which would be untrained")
+                blocks = {"prior_blocks": usual.prior_blocks, "mesh_blocks": usual.mesh_blocks}
+                config = replace(config, **blocks, recall=usual.recall)
             objective = HandNetObjective(config, HandNetRecipe(**recipe))
             start_from(start, objective.net)
         else:

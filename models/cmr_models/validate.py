@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -25,7 +27,9 @@ from cmr_runtime.metrics import mean_distance, mpjpe, pa_mpjpe
 from cmr_runtime.roi import Roi
 
 from .batches import Mix, Photos, Renderings, Sample, mirror
+from .last_frame import last_frames
 from .network import HandNet, HandNetConfig, load_checkpoint, to_input
+from .network.recall import recalled
 from .recut import recut
 from .synth.background import Backgrounds
 
@@ -54,21 +58,30 @@ class Validation:
         left = [Sample(s.image, s.keypoints, present=True) for s in [*self.rendered[::4], *self.photos[::4]]]
         for sample in left:
             mirror(sample)
-        self.others = left + [Sample(image) for image in backgrounds.sample(count // 2, size)]
+        others = left + [Sample(image) for image in backgrounds.sample(count // 2, size)]
+        # Mixed, since pictures without a hand recall the cues of one that is predicted with them.
+        self.others = [others[k] for k in random.permutation(len(others))]
 
     @torch.no_grad()
-    def _predict(self, net: HandNet, samples: list[Sample]) -> dict[str, np.ndarray]:
+    def _predict(self, net: HandNet, samples: list[Sample], last: bool = False) -> dict[str, np.ndarray]:
         names = ("joints", "vertices", "maps", "outlines", "present", "right")
         parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        random = np.random.default_rng(0)
         for start in range(0, len(samples), 32):
             chunk = samples[start : start + 32]
             images = torch.from_numpy(np.stack([s.image for s in chunk])).to(net.joint_regressor.device)
-            out = net(to_input(images, self.config))
+            recall = None
+            if last:
+                drawn = last_frames([s.present for s in chunk], replace(Mix(), recalled=1.0, wrong=0.0), random)
+                drawn = {name: value.to(images.device) for name, value in drawn.items()}
+                recall = partial(recalled, source=drawn["source"], moved=drawn["moved"], chosen=drawn["recalled"])
+            out = net(to_input(images, self.config), recall)
             parts["joints"].append((net.joint_regressor @ out.mesh.levels[0]).cpu().numpy())
             parts["vertices"].append(out.mesh.levels[0].cpu().numpy())
             parts["outlines"].append(out.mesh.silhouette[:, 0].cpu().numpy() > 0)
             parts["maps"].append(out.mesh.heatmaps.sigmoid().cpu().numpy())
-            parts["present"].append(out.prior.presence[:, 0].cpu().numpy() > 0)
+            presence = out.mesh.presence if last else out.prior.presence
+            parts["present"].append(presence[:, 0].cpu().numpy() > 0)
             parts["right"].append(out.prior.right[:, 0].cpu().numpy() > 0)
         return {k: np.concatenate(v) for k, v in parts.items()}
 
@@ -96,10 +109,11 @@ class Validation:
         regressor = net.joint_regressor.cpu().numpy()
         right, present = [], []
         tracked: list[Sample] = []  # filled by the first round
-        for name, samples in (("synth", self.rendered), ("photo", self.photos), ("tracked", tracked)):
+        rounds = [("synth", self.rendered), ("photo", self.photos), ("tracked", tracked)]
+        for name, samples in rounds + ([("recalled", tracked)] if net.config.recall else []):
             if not samples:
                 continue
-            got = self._predict(net, samples)
+            got = self._predict(net, samples, name == "recalled")
             seen = [decode(maps, self.config.size)[0] for maps in got["maps"]]
             if name == "synth":
                 tracked += [self._closer(points, s) for points, s in zip(seen, samples, strict=True)]
@@ -122,7 +136,7 @@ class Validation:
                 )
             if name == "tracked":
                 figures["tracked_right"] = float(np.mean(got["right"]))
-            else:
+            elif name != "recalled":
                 right += got["right"].tolist()
                 present += got["present"].tolist()
         got = self._predict(net, self.others)
@@ -133,6 +147,12 @@ class Validation:
         )
         figures["hand_found"] = float(np.mean(present + got["present"][shown].tolist()))
         figures["empty_found"] = float(np.mean(got["present"][~shown]))
+        if net.config.recall:
+            got = self._predict(net, self.others, True)
+            figures["hand_recalled"], figures["empty_recalled"] = (
+                float(np.mean(got["present"][shown])),
+                float(np.mean(got["present"][~shown])),
+            )
         return {k: round(v, 4) for k, v in figures.items()}
 
 

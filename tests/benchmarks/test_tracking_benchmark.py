@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 from disc_bundle import draw_disc, make_content
 
-from benchmarks import tracking, tracking_crossing
+from benchmarks import tracking, tracking_crossing, tracking_moving
 from benchmarks.tracking_figures import OneEuro, jitter, lag, resting
+from benchmarks.tracking_moving import film
 from benchmarks.tracking_peer import Seen, follow, next_roi
 from benchmarks.tracking_scenes import CAMERA, ROOT, Errors, move, observe
 from cmr_runtime import write_bundle
@@ -160,9 +162,61 @@ def test_the_command_prints_a_clip(
     for _ in range(20):
         writer.write(draw_disc(160, 120, 80, 60, 25)[..., ::-1])
     writer.release()
-    assert tracking.main([str(clip), "--model", str(bundle), "--hands", "1", "--pairs", "1", "--json"]) == 0
+    assert (
+        tracking.main([str(clip), "--model", str(bundle), "--hands", "1", "--pairs", "1", "--films", "0", "--json"])
+        == 0
+    )
     report = json.loads(capsys.readouterr().out)
     assert report["clip"]["frames"] == 20
     assert [row["followed"] for row in report["clip"]["rows"]] == [20, 20]
     assert "smoothed" in tracking._text(report)
-    assert tracking.main([str(tmp_path / "none.avi"), "--model", str(bundle), "--hands", "1", "--pairs", "1"]) == 2
+    assert (
+        tracking.main(
+            [str(tmp_path / "none.avi"), "--model", str(bundle), "--hands", "1", "--pairs", "1", "--films", "0"]
+        )
+        == 2
+    )
+
+
+def test_a_film_shows_the_hand_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    white = lambda rgba, ground: rgba[..., 3:].expand(-1, -1, 3)  # noqa: E731  where there is hand or arm
+    monkeypatch.setattr(tracking_moving, "compose", white)
+    images, motion = film(2001, 1.0, 0.2)
+    assert len(images) == len(motion.times) == 6
+    for image, joints in zip(images, motion.joints, strict=True):
+        assert image.shape == (CAMERA.height, CAMERA.width, 3)
+        assert image.dtype == np.uint8
+        shown = cv2.dilate(image[..., 0], np.ones((5, 5), np.uint8)) > 100
+        x, y = np.rint(CAMERA.project(joints)).astype(int).T
+        assert shown[y, x].all()
+        assert shown.mean() < 0.3
+    assert np.abs(images[0].astype(int) - images[5]).max() > 200
+
+
+def test_followed_hands_are_measured_against_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    motion = move(2001, 1.0, 0.2)
+    hands = observe(motion, 1, Errors(0, 0, 0, 0, 0))
+
+    class Known:
+        def __init__(self, bundle: None, smoothing: bool, shift: float) -> None:
+            self.shift, self.left = shift, iter(hands)
+
+        def __enter__(self) -> "Known":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def track(self, image: np.ndarray, camera: object, seconds: float) -> list:
+            hand = next(self.left)
+            offset = np.array([0.0, 0.0, self.shift])
+            joints, root = (hand.joints + offset).astype(np.float32), hand.translation + offset
+            return [] if seconds == 0 else [dataclasses.replace(hand, joints=joints, translation=root)]
+
+    monkeypatch.setattr(tracking_moving, "HandMeshTracker", Known)
+    figures = tracking_moving.followed(None, [([np.zeros(1)] * len(hands), motion)], shift=0.01)
+    assert figures["seen_%"] == pytest.approx(100 * (len(hands) - 1) / len(hands))
+    assert figures["camera_mm"] == pytest.approx(10, abs=2)
+    assert figures["root_mm"] < 2
+    assert figures["jump_mm"] < 2
+    nothing = tracking_moving.followed(None, [([np.zeros(1)], move(2001, 1.0, 1 / 30))], shift=0.0)
+    assert nothing == {"seen_%": 0.0}

@@ -110,7 +110,7 @@ def test_export_with_a_detector_gives_the_same_part(tmp_path, capsys, graph):
     assert bundle.provenance["detector"] == PROVENANCE
     assert NOTICE in bundle.licence_text
     costs = bundle_costs(bundle)
-    assert list(costs) == ["prior", "mesh", "detector"]
+    assert list(costs) == ["prior", "mesh", "shallow", "detector"]
     assert costs["detector"].bytes == len(graph)
     assert table(costs) in "\n".join(lines)  # the command and the module say the same
     assert {"detector"} <= bundle_findings(bundle).keys()

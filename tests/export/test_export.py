@@ -17,10 +17,12 @@ from cmr_export.bundle import export
 from cmr_export.calibration import blobs, normalise, unseen_images
 from cmr_export.parity import Difference, ParityError, check, limit, parity
 from cmr_models.hand import JOINT_PARENTS, ROOT_JOINT, load_hand
-from cmr_models.network.staged import MeshStage, PriorStage, load_staged
+from cmr_models.network import HandNet, save_checkpoint
+from cmr_models.network.staged import PriorStage, load_staged
 from cmr_runtime import Bundle
 from cmr_runtime.network import MeshStage as RuntimeMesh
 from cmr_runtime.network import PriorStage as RuntimePrior
+from cmr_runtime.recall import Recall, Said
 
 LIMIT = 1e-4  # of probabilities in fp32; vertices, in metres, are held to a tenth of it
 
@@ -35,8 +37,8 @@ def graphs() -> dict[str, bytes]:
 
 def test_every_output_agrees_within_the_limit():
     differences = exported().differences
-    ends = {f"{tag}.{k}" for tag in ("mesh", "both") for k in MeshStage.outputs}
-    assert set(differences) == {f"prior.{k}" for k in PriorStage.outputs} | ends
+    ends = {f"{tag}.{k}" for tag in ("mesh", "both") for k in exported().staged.mesh.outputs}
+    assert set(differences) == {f"prior.{k}" for k in PriorStage.outputs} | ends | {"shallow.features"}
     assert max(d.largest for d in differences.values()) <= LIMIT == limit("prior.heatmaps", "fp32")
     assert differences["both.vertices"].largest <= limit("both.vertices", "fp32") == 1e-5
 
@@ -53,6 +55,24 @@ def test_shipped_weights_are_compared_on_hands_that_they_see():
         ]
     assert (peaks[0] > 0.3).all()
     assert peaks[1].max() < peaks[0].min()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_first_layers_alone_give_what_the_prior_gives(precision, tmp_path):
+    done = export(exported().checkpoint, tmp_path / "hand.cmr", precision=precision)
+    crop = np.random.default_rng(0).integers(0, 256, (CONFIG.size, CONFIG.size, 3), dtype=np.uint8)
+    prior = RuntimePrior(done.bundle)
+    mesh = RuntimeMesh(done.bundle, prior)
+    seen = prior(crop)
+    found = Recall(done.bundle, prior, mesh)(crop, Said(seen, mesh(seen)))
+    np.testing.assert_allclose(found.features, seen.features, atol=1e-5 * np.abs(seen.features).max())
+    assert len(done.bundle.shallow) < 0.2 * len(done.bundle.prior)
+
+
+def test_a_network_that_does_not_recall_has_no_first_layers_alone(tmp_path):
+    path = tmp_path / "net.pt"
+    save_checkpoint(path, HandNet(dataclasses.replace(CONFIG, recall=False), load_hand()))
+    assert export(path, tmp_path / "hand.cmr").bundle.shallow is None
 
 
 def test_a_body_is_compared_on_generated_images():

@@ -68,11 +68,12 @@ def test_inputs_and_outputs_are_those_of_the_bundle_format():
     taken = {v.name: shape(v) for v in mesh.input}
     assert taken == {name: given[name] for name in MeshStage.inputs}
     made = {v.name: shape(v) for v in mesh.output}
-    assert list(made) == list(MeshStage.outputs)
+    assert list(made) == list(exported().staged.mesh.outputs)
     assert made == {
         "vertices": (1, vertices, 3),
         "refined_heatmaps": maps,
         "refined_silhouette": (1, 1, size // 2, size // 2),
+        "refined_presence": (1, 1),
     }
 
 

@@ -18,6 +18,8 @@ CONFIG = HandNetConfig(
     pose_width=16,
     token=16,
     mesh_widths=(8, 16),
+    prior_blocks=None,
+    mesh_blocks=None,
 )
 
 

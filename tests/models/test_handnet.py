@@ -2,6 +2,7 @@
 """Both stages as one network: what flows where, and its checkpoint."""
 
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,7 +117,7 @@ def test_start_from_gives_both_encoders_one_function():
 def test_gradients_reach_every_parameter():
     net = lively_net().train()
     prior, mesh = net(images())
-    outputs = [*prior[:4], *mesh.levels, mesh.heatmaps, mesh.silhouette]
+    outputs = [*prior[:4], *mesh.levels, mesh.heatmaps, mesh.silhouette, mesh.presence]
     sum((v * torch.randn_like(v)).sum() for v in outputs).backward()
     silent = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert not silent
@@ -221,6 +222,19 @@ def test_a_checkpoint_gives_the_network_back(tmp_path):
     np.testing.assert_array_equal(topology["template"], HAND.template)
     np.testing.assert_array_equal(topology["faces"], HAND.faces)
     assert topology["root_joint"] == ROOT_JOINT
+
+
+def test_a_checkpoint_of_before_has_all_blocks_and_recalls_nothing(tmp_path):
+    path, before = tmp_path / "net.pt", lively_net(config=replace(CONFIG, recall=False))
+    save_checkpoint(path, before)
+    content = torch.load(path, weights_only=True)
+    for name in ("prior_blocks", "mesh_blocks", "recall"):
+        del content["config"][name]
+    torch.save(content, path)
+    again, _ = load_checkpoint(path)
+    assert (again.config.prior_blocks, again.config.recall, again.mesh.presence) == (None, False, None)
+    with torch.no_grad():
+        assert torch.equal(before(images()).mesh.levels[0], again(images()).mesh.levels[0])
 
 
 class Bomb:

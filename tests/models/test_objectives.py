@@ -85,7 +85,7 @@ def perfect(batch: dict) -> HandNetOutput:
         levels.append(levels[-1][:, index])
     shown = [levels[0], *levels[2:]]  # `CONFIG` has layers of its own on the two coarsest levels
     prior = PriorOutput(maps, outline(cells), sure(batch["present"]), sure(batch["right"]), torch.zeros(0))
-    return HandNetOutput(prior, MeshOutput(shown, maps, outline(2 * cells)))
+    return HandNetOutput(prior, MeshOutput(shown, maps, outline(2 * cells), sure(batch["present"])))
 
 
 @pytest.fixture(scope="module")
@@ -196,10 +196,12 @@ def test_left_and_right_hands_count_alike_for_handedness(data, mirrored):
 def test_pictures_with_and_without_a_hand_count_alike_for_presence(data):
     batch = Batches(Renderings(data[0]), None, SIZE, Mix(rendered=5, photos=0, empty=2), 0, 5)[0]
     out, recipe = lively_net()(to_input(batch["image"], CONFIG)), HandNetRecipe(presence=2.0)
-    logit, softplus = out.prior.presence[:, 0].detach(), torch.nn.functional.softplus
-    halves = softplus(-logit[batch["present"]]).mean(), softplus(logit[~batch["present"]]).mean()
+    wanted, softplus = 0.0, torch.nn.functional.softplus
+    for stage in (out.prior, out.mesh):
+        logit = stage.presence[:, 0].detach()
+        wanted += softplus(-logit[batch["present"]]).mean() + softplus(logit[~batch["present"]]).mean()
     found = float(losses(out, batch, lively_net(), recipe)["presence"].detach())
-    assert found == pytest.approx(float(sum(halves)), rel=1e-4)  # twice their mean
+    assert found == pytest.approx(float(wanted), rel=1e-4)  # twice their mean, of each stage
 
 
 def test_training_steps_lower_the_loss_and_leave_the_frozen_layers(batch):

@@ -60,6 +60,7 @@ def test_only_the_mesh_stage_learns(teacher, data):
     assert trained == {id(p) for p in objective.net.mesh.parameters()}
     terms = objective.losses(objective.net, first_batch(data))
     assert not {"heat1", "sil1", "presence", "hand"} & set(terms)
+    assert not objective.net.config.recall  # it never saw the cues of a last frame
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is None for p in objective.net.prior.parameters())
     assert all(p.grad is None for p in objective._teacher.parameters())

@@ -15,7 +15,7 @@ from small_training import COUNTS, arguments_for, make_small
 from cmr_export.bundle import export
 from cmr_models import train
 from cmr_models.batches import Mix
-from cmr_models.network import load_checkpoint, save_checkpoint, to_input
+from cmr_models.network import HandNetConfig, load_checkpoint, save_checkpoint, to_input
 from cmr_models.objective import Recipe
 from cmr_models.paper import objective as paper
 from cmr_models.paper.config import names, paper_config
@@ -219,6 +219,7 @@ def test_checkpoints_of_all_networks_are_recognised(name, tmp_path):
         (("--workers", "0"), "--workers 0: need at least 1"),
         (("--processes", "0"), "--processes 0: need at least 1"),
         (("--mesh-levels", "2"), "--mesh-levels are of the network that --start gives"),
+        (("--compact",), "--compact is of the network that --start gives"),
         (("--processes", "2", "--device", "cuda"), "--processes 2 are for --device cpu, not cuda"),
         *(
             (("--" + name, "absent"), f"--{name} absent: cannot be used")
@@ -281,6 +282,27 @@ def test_layers_of_the_finest_mesh_levels_are_left_out(data, tmp_path, monkeypat
         with pytest.raises(SystemExit):
             run(monkeypatch, data, tmp_path / "no", "--start", str(start), "--mesh-levels", count)
         assert message in capsys.readouterr().err
+
+
+def test_a_compact_run_keeps_the_weights_of_the_blocks_that_stay(data, tmp_path, monkeypatch, capsys):
+    start, out, net = tmp_path / "start.pt", tmp_path / "run", lively_net(config=replace(CONFIG, recall=False))
+    save_checkpoint(start, net)
+    run(monkeypatch, data, out, "--start", str(start), "--compact", "--rate", "0", "--minutes", "0")
+    other, _ = load_checkpoint(out / "model.pt")
+    usual = HandNetConfig()
+    assert (other.config.prior_blocks, other.config.mesh_blocks) == (usual.prior_blocks, usual.mesh_blocks)
+    for stage in ("prior", "mesh"):
+        ours, theirs = (getattr(each, stage).trunk for each in (other, net))
+        assert len(ours.blocks) < len(theirs.blocks)
+        for place, block in zip(ours.places, ours.blocks, strict=True):
+            same = theirs.blocks[theirs.places.index(place)].state_dict()
+            assert all(torch.equal(value, same[name]) for name, value in block.state_dict().items()), (stage, place)
+        assert torch.equal(ours.last[0].conv.weight, theirs.last[0].conv.weight)
+    assert torch.equal(other.mesh.presence.weight, net.prior.presence.weight)  # of features of the same kind
+    save_checkpoint(start, small_net(config=replace(CONFIG, mesh_blocks=(4, 7, 10, 14))))
+    with pytest.raises(SystemExit):
+        run(monkeypatch, data, tmp_path / "no", "--start", str(start), "--compact")
+    assert "lacks blocks [5, 8, 9, 11, 12, 13], which would be untrained" in capsys.readouterr().err
 
 
 def test_a_run_goes_on_with_its_own_arguments_only(data, mobile, monkeypatch, capsys):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cmr_models.network.hourglass import Decoder
-from cmr_models.network.trunk import BLOCKS, EXPANDED, Block, BlockSpec, Conv, Trunk, load_pretrained
+from cmr_models.network.trunk import BLOCKS, EXPANDED, LAST, Block, BlockSpec, Conv, Trunk, load_pretrained
 
 
 def same_convolution(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int, depthwise: bool) -> np.ndarray:
@@ -132,7 +132,18 @@ def test_some_of_the_blocks_take_their_own_weights(trunk):
     assert some.pooled == 112
 
 
-@pytest.mark.parametrize("blocks", [(4, 5, 7), (5, 7, 10), (4, 10, 7), (4, 4, 7, 10), (3, 4, 7, 10), (4, 7, 10, 14)])
+def test_the_layers_behind_the_blocks_may_stay_where_blocks_go(trunk):
+    some = Trunk(0, (0, 1, 2, 3, 4, 7, 10, LAST))
+    load_pretrained(some, converted(trunk))
+    assert (some.pooled, len(some.blocks)) == (EXPANDED, 7)
+    ours, theirs = some.last.state_dict(), trunk.last.state_dict()
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    levels, pooled = some(torch.rand(1, 3, 64, 64))
+    assert [level.shape[1] for level in levels] == [16, 16, 24, 64, 112]
+    assert pooled.shape == (1, EXPANDED)
+
+
+@pytest.mark.parametrize("blocks", [(4, 5, 7), (5, 7, 10), (4, 10, 7), (4, 4, 7, 10), (3, 4, 7, 10), (4, 7, 10, 15)])
 def test_blocks_that_do_not_follow_one_another_are_refused(blocks):
     with pytest.raises(ValueError, match="in order, and not without"):
         Trunk(4, blocks)

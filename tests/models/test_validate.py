@@ -26,7 +26,8 @@ def test_figures_of_a_network_that_knows_the_answers(data, monkeypatch):
     assert sum(s.present for s in validation.others) == 2
     assert not any(s.right for s in validation.others if s.present)
 
-    def oracle(net, samples):
+    def oracle(net, samples, last=False):
+        seen.append(last)
         cells = torch.from_numpy(np.stack([s.keypoints for s in samples]))
         maps = gaussian_maps(cells, SIZE, SIZE // 4).numpy()
         vertices = np.stack([np.zeros_like(HAND.template) if s.vertices is None else 2 * s.vertices for s in samples])
@@ -37,8 +38,12 @@ def test_figures_of_a_network_that_knows_the_answers(data, monkeypatch):
         cells[: len(cells) // 2] &= np.arange(SIZE // 2) < 0  # the first half shows no hand
         return {"joints": np.stack(joints), "maps": maps, "vertices": vertices, "outlines": cells, **flags}
 
+    seen = []
     monkeypatch.setattr(validation, "_predict", oracle)
     figures = validation.run(net)
+    assert seen.count(True) == 2  # as tracked, and the others
+    assert figures["recalled_pa_mm"] == figures["tracked_pa_mm"]
+    assert (figures["hand_recalled"], figures["empty_recalled"]) == (1, 0)
     assert figures["synth_px256"] < 2
     assert figures["synth_pa_mm"] == pytest.approx(0, abs=1e-2)
     assert figures["synth_iou"] == 0.5
@@ -84,3 +89,16 @@ def test_the_command_prints_what_validation_finds(data, tmp_path, capsys):
     with pytest.raises(SystemExit):
         validate.main([str(data[1]), "--synth", str(data[0])])
     assert "real.npz" in capsys.readouterr().err
+
+
+def test_pictures_without_a_hand_are_asked_with_the_cues_of_one(data, monkeypatch):
+    validation = Validation(Renderings(data[0]), data[1], CONFIG, count=4)
+    drawn, last = [], validate.last_frames
+    monkeypatch.setattr(
+        validate, "last_frames", lambda present, *a: drawn.append((present, last(present, *a))) or drawn[-1][1]
+    )
+    validation._predict(lively_net(), validation.others, True)
+    for present, frames in drawn:
+        assert frames["recalled"].all()
+        assert not all(present)
+        assert all(present[k] for k in frames["source"].tolist())

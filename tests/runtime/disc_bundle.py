@@ -78,6 +78,7 @@ def shapes(joints: int = 21) -> dict[str, tuple[int, ...]]:
         "vertices": (1, V, 3),
         "refined_heatmaps": (1, joints, H, H),
         "refined_silhouette": (1, 1, M, M),
+        "refined_presence": (1, 1),
     }
 
 
@@ -161,7 +162,10 @@ def make_prior(outputs: tuple[str, ...] = PRIOR_OUTPUTS, cell_centre: float = 0.
 def make_mesh(
     topology: Topology, inputs: tuple[str, ...] = MESH_INPUTS, outputs: tuple[str, ...] = MESH_OUTPUTS
 ) -> bytes:
-    """The template, whatever the inputs are (all of them are used); refined maps are the prior's."""
+    """The template, whatever the inputs are (all of them are used); refined maps are the prior's.
+
+    A refined presence is one where the features are not all nought.
+    """
     node = helper.make_node
     sizes = shapes(topology.joints)
     nodes = [node("ReduceMean", [name], [f"mean_{name}"], keepdims=0) for name in inputs]
@@ -169,13 +173,26 @@ def make_mesh(
         node("Sum", [f"mean_{name}" for name in inputs], ["mean"]),
         node("Mul", ["mean", "nought"], ["nothing"]),
         node("Add", ["template", "nothing"], ["vertices"]),
-        *(node("Identity", [name.removeprefix("refined_")], [name]) for name in outputs if name != "vertices"),
+        *(node("Identity", [name.removeprefix("refined_")], [name]) for name in outputs if name in MESH_OUTPUTS[1:]),
     ]
+    if "refined_presence" in outputs:
+        nodes += [
+            node("ReduceMax", ["features"], ["most"], keepdims=0),
+            node("Mul", ["most", "lots"], ["sure"]),
+            node("Min", ["sure", "one"], ["there"]),
+            node("Reshape", ["there", "flat"], ["refined_presence"]),
+        ]
     return _graph(
         nodes,
         {name: sizes[name] for name in inputs},
         {name: sizes[name] for name in outputs},
-        {"template": topology.template[None], "nought": np.float32(0.0)},
+        {
+            "template": topology.template[None],
+            "nought": np.float32(0.0),
+            "lots": np.float32(400.0),
+            "one": np.float32(1.0),
+            "flat": np.array([1, 1], np.int64),
+        },
     )
 
 

@@ -13,7 +13,8 @@ from disc_bundle import draw_disc
 from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker, Roi
 from cmr_runtime.finding import ROOMY
 from cmr_runtime.following import Follower
-from cmr_runtime.motion import Motion
+from cmr_runtime.motion import HORIZON, Motion
+from cmr_runtime.resting import RESTED, TRUSTED, TURNED, Rest
 
 W, HEIGHT = 640, 480
 CAMERA = Camera.from_fov(60, W, HEIGHT)
@@ -50,8 +51,9 @@ class World:
     def __init__(self, model: Hand, num_hands: int = 2) -> None:
         self.hands: list[tuple] = []
         self.searched, self.searches = 0, True
+        self.looked, self.recalled, self._gone = 0, [], ((0.0, 0.0, 0.5), "right")
         self._model = model
-        self.viewer = SimpleNamespace(judges=False, sided=self._look)
+        self.viewer = SimpleNamespace(judges=False, recalls=False, sided=self._sided, recall=self._recall)
         self._follower = Follower(self, self._find, num_hands, 0.5, lambda: None)
         self.time = 0.0
 
@@ -75,8 +77,18 @@ class World:
         a, b = CAMERA.project(other[0]), CAMERA.project(hand[0])
         return other[0][2] < hand[0][2] and float(np.hypot(*(a - b))) < 45
 
-    def hand(self, image: np.ndarray, view: SimpleNamespace, camera: Camera, metric: bool) -> Hand:
-        return dataclasses.replace(_at(self._model, *view.seen), roi=view.roi)
+    def _sided(self, image: np.ndarray, roi: Roi, min_presence: float) -> SimpleNamespace:
+        self.looked += 1
+        return self._look(image, roi, min_presence)
+
+    def _recall(self, image: np.ndarray, roi: Roi, said: object) -> SimpleNamespace:
+        self.recalled.append((round(roi.cx), said))
+        return self._look(image, roi, 0.5)
+
+    def remembered(self, image: np.ndarray, view: SimpleNamespace, camera: Camera, metric: bool) -> tuple[Hand, object]:
+        seen = view.seen or self._gone
+        hand = dataclasses.replace(_at(self._model, *seen), roi=view.roi, score=view.presence)
+        return hand, ("said", seen)
 
     def _find(self, image: np.ndarray, count: int, known: list[Roi]) -> list[SimpleNamespace]:
         self.searched += 1
@@ -204,3 +216,127 @@ def test_numbers_begin_anew_with_another_video(model: Hand) -> None:
     assert _ids(world.frame(((0.2, 0.0, 0.5), "right"))) == [0]
     world._follower.forget()
     assert _ids(world.frame(((0.2, 0.0, 0.5), "right"))) == [1]
+
+
+# Frames in which the prior rests
+
+
+def _settled(model: Hand, *hands: tuple) -> World:
+    """Return a world whose hands have been looked at often enough for the next frame to recall them."""
+    world = World(model, len(hands))
+    world.viewer.recalls = True
+    for _ in range(1 + TRUSTED):
+        assert len(world.frame(*hands)) == len(hands)
+    assert world.recalled == []
+    return world
+
+
+def test_the_prior_rests_while_a_hand_goes_on_and_is_asked_from_time_to_time(model: Hand) -> None:
+    hand = ((0.0, 0.0, 0.5), "right")
+    world, rests = _settled(model, hand), round(30 * RESTED) - 1
+    for k in range(3):
+        assert (len(world.recalled), world.looked) == (k * rests, TRUSTED + k)
+        for _ in range(rests + 1):
+            assert _ids(world.frame(hand)) == [0]
+
+
+def test_a_hand_that_surprises_is_looked_at_in_the_same_frame_and_for_a_while(model: Hand) -> None:
+    still, away = ((0.0, 0.0, 0.5), "right"), ((0.04, 0.0, 0.5), "right")
+    world = _settled(model, still)
+    (easy,) = world.frame(still)
+    assert (len(world.recalled), world.looked) == (1, TRUSTED)
+    (hand,) = world.frame(away)
+    assert (len(world.recalled), world.looked) == (2, TRUSTED + 1)
+    assert hand.translation[0] == pytest.approx(0.04)
+    assert hand.times.mesh == pytest.approx(2 * easy.times.mesh)  # it was looked at twice
+    for _ in range(TRUSTED - 1):
+        world.frame(away)
+    assert (len(world.recalled), world.looked) == (2, 2 * TRUSTED)
+
+
+def test_what_was_said_of_a_hand_last_is_recalled_of_that_hand(model: Hand) -> None:
+    one, two = ((-0.15, 0.0, 0.5), "right"), ((0.15, 0.0, 0.5), "right")
+    world = _settled(model, one, two)
+    left, right = (round(float(CAMERA.project(hand[0])[0])) for hand in (one, two))
+    world.frame(one, two)
+    assert all(said == ("said", one if abs(x - left) < abs(x - right) else two) for x, said in world.recalled)
+    assert len(world.recalled) == 2
+    moved = ((-0.15, 0.001, 0.5), "right"), ((0.15, 0.001, 0.5), "right")
+    world.frame(*moved)
+    world.frame(*moved)
+    later = world.recalled[4:]
+    assert len(later) == 2
+    assert all(said[1] == moved[abs(x - left) > abs(x - right)] for x, said in later)
+
+
+def test_a_hand_that_is_gone_is_not_recalled(model: Hand) -> None:
+    hand = ((0.0, 0.0, 0.5), "right")
+    world = _settled(model, hand)
+    world.searches = False
+    assert world.frame() == []
+    assert world.frame() == []
+    assert (len(world.recalled), world.looked) == (1, TRUSTED + 2)  # the second of both frames has nothing to recall
+
+
+@pytest.mark.parametrize("place", [(0.0, 0.0, 0.5), (0.2, 0.0, 0.5)])
+def test_a_hand_found_again_is_looked_at_for_a_while(model: Hand, place: tuple[float, float, float]) -> None:
+    world = _settled(model, ((0.0, 0.0, 0.5), "right"))
+    for _ in range(10):
+        world.frame()
+    world.recalled.clear()
+    searched, hand = place[0] > 0, (place, "right")  # where it is not expected
+    for _ in range(TRUSTED + searched):
+        assert _ids(world.frame(hand)) == [0]
+    assert world.recalled == []
+    world.frame(hand)
+    assert len(world.recalled) == 1
+
+
+def test_nothing_is_recalled_over_a_gap_in_time(model: Hand) -> None:
+    hand = ((0.0, 0.0, 0.5), "right")
+    world = _settled(model, hand)
+    world.frame(hand, dt=2 * HORIZON)
+    assert world.recalled == []
+
+
+def test_hands_whose_regions_touch_are_told_apart_by_the_prior(model: Hand) -> None:
+    near = ((-0.06, 0.0, 0.5), "right"), ((0.06, 0.0, 0.5), "right")
+    world = _settled(model, *near)
+    for _ in range(3):
+        assert _ids(world.frame(*near)) == [0, 1]
+    assert world.recalled == []
+
+
+def test_a_hand_of_doubtful_side_is_always_looked_at(model: Hand) -> None:
+    world, hand, keep = World(model, 1), ((0.0, 0.0, 0.5), "right"), 0.8
+    world.viewer.recalls = world.viewer.judges = True
+    remembered = world.remembered
+
+    def doubtful(*arguments: object) -> tuple[Hand, object]:
+        hand, said = remembered(*arguments)
+        return dataclasses.replace(hand, handedness_score=keep), said
+
+    world.remembered = doubtful
+    for _ in range(TRUSTED + 5):
+        world.frame(hand)
+    assert (len(world.recalled), world.looked) == (0, TRUSTED + 4)
+    keep = 0.95
+    world.frame(hand)
+    world.frame(hand)
+    assert len(world.recalled) == 1
+
+
+def test_rest_needs_a_region_that_is_as_it_was() -> None:
+    rest, region = Rest(said="said"), Roi(100.0, 100.0, 80.0, angle=3.1)
+    assert not rest.allowed(region, region, 0.0, 0.03)
+    for frame in range(TRUSTED):
+        rest.look(True, frame / 30)
+    time = TRUSTED / 30
+    allowed = lambda **change: rest.allowed(dataclasses.replace(region, **change), region, time - 0.03, time)  # noqa: E731
+    assert allowed()
+    assert allowed(cx=300.0)  # wherever the hand goes, in its crop it lies where it lay
+    assert allowed(angle=3.1 + 0.5 * TURNED - 2 * np.pi)
+    for change in ({"angle": 3.1 - 2 * TURNED}, {"size": 60.0}, {"size": 110.0}, {"mirrored": True}):
+        assert not allowed(**change)
+    rest.look(False, time)
+    assert not allowed()

@@ -33,6 +33,15 @@ def test_round_trip() -> None:
     assert json.loads(write_manifest(manifest)) == TABLE
 
 
+def test_first_layers_are_optional_and_in_one_format() -> None:
+    entry = next(iter(TABLE["parts"].values()))
+    for part in ("shallow.onnx", "shallow.ort"):
+        manifest = _read({**TABLE, "parts": {**TABLE["parts"], part: entry}})
+        assert part in manifest.parts
+    with pytest.raises(BundleError, match="parts"):
+        _read({**TABLE, "parts": {**TABLE["parts"], "shallow.onnx": entry, "shallow.ort": entry}})
+
+
 def test_a_detector_is_optional() -> None:
     assert _read(TABLE).detector_size is None
     entry = {"sha256": "0" * 64, "bytes": 3}
@@ -123,9 +132,10 @@ def test_part_of_other_size_or_hash() -> None:
         check_part("mesh.onnx", b"abc", manifest, "x.cmr")
 
 
-def test_a_graph_is_of_the_format_that_its_name_says() -> None:
+@pytest.mark.parametrize("kind", ["mesh", "shallow"])
+def test_a_graph_is_of_the_format_that_its_name_says(kind: str) -> None:
     content = b"abcd"
     entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    parts = {k: v for k, v in TABLE["parts"].items() if k != "mesh.onnx"} | {"mesh.ort": entry}
-    with pytest.raises(BundleError, match=r"part mesh\.ort of x\.cmr holds .* mesh\.onnx is the name"):
-        check_part("mesh.ort", content, _read({**TABLE, "parts": parts}), "x.cmr")
+    parts = {k: v for k, v in TABLE["parts"].items() if k != f"{kind}.onnx"} | {f"{kind}.ort": entry}
+    with pytest.raises(BundleError, match=rf"part {kind}\.ort of x\.cmr holds .* {kind}\.onnx is the name"):
+        check_part(f"{kind}.ort", content, _read({**TABLE, "parts": parts}), "x.cmr")

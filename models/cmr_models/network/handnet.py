@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,11 +16,13 @@ from ..checkpoints import check_finite, read_about, read_content, save_content
 from ..hand import JOINT_PARENTS, ROOT_JOINT, HandTopology, load_hand
 from .mesh import Mesh, MeshOutput
 from .prior import Prior, PriorOutput
-from .trunk import load_pretrained
+from .trunk import LAST, load_pretrained
 
 __all__ = ["HandNet", "HandNetConfig", "HandNetOutput", "load_checkpoint", "save_checkpoint", "to_input"]
 
 FORMAT = "cmr-handnet-1"
+#: What networks had whose checkpoints do not say it.
+BEFORE = {"prior_blocks": None, "mesh_blocks": None, "recall": False}
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class HandNetConfig:
     pose_width: int = 32
     token: int = 64
     mesh_widths: tuple[int, ...] = (48, 64)  # of the coarsest mesh levels, see `SpiralDecoder`
-    mesh_blocks: tuple[int, ...] | None = None  # of the second encoder, see `Trunk`; None is all
+    prior_blocks: tuple[int, ...] | None = (*range(12), LAST)  # of the encoders, see `Trunk`; None is all
+    mesh_blocks: tuple[int, ...] | None = (4, 5, *range(7, LAST + 1))
+    recall: bool = True  # the mesh stage can take what it said of the last frame in place of the prior's cues
 
     def __post_init__(self) -> None:
         """Refuse a size that the trunk cannot halve five times."""
@@ -72,7 +76,7 @@ class HandNet(nn.Module):
         super().__init__()
         self.config = config
         self.hand = hand
-        self.prior = Prior(config.prior_widths)
+        self.prior = Prior(config.prior_widths, blocks=config.prior_blocks)
         self.register_buffer("faces", torch.as_tensor(hand.faces).long(), persistent=False)
         self.register_buffer("joint_regressor", torch.as_tensor(hand.joint_regressor).float(), persistent=False)
         self.mesh = Mesh(
@@ -83,12 +87,16 @@ class HandNet(nn.Module):
             config.token,
             config.mesh_widths,
             blocks=config.mesh_blocks,
+            recall=config.recall,
         )
 
-    def forward(self, image: Tensor) -> HandNetOutput:
-        """Run both stages on normalised images (B, 3, S, S)."""
+    def forward(
+        self, image: Tensor, recall: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    ) -> HandNetOutput:
+        """Run both stages on normalised images (B, 3, S, S); ``recall`` changes the cues between them."""
         prior = self.prior(image)
-        mesh = self.mesh(prior.features, prior.heatmaps.sigmoid(), prior.silhouette.sigmoid())
+        cues = prior.heatmaps.sigmoid(), prior.silhouette.sigmoid()
+        mesh = self.mesh(prior.features, *(cues if recall is None else recall(*cues)))
         return HandNetOutput(prior, mesh)
 
     def start_from(self, weights: dict[str, np.ndarray]) -> None:
@@ -96,7 +104,9 @@ class HandNet(nn.Module):
         load_pretrained(self.prior.trunk, weights)
         load_pretrained(self.mesh.trunk, weights)
         with torch.no_grad():
-            for module, head in ((self.prior.right, 0), (self.prior.presence, 1)):
+            for module, head in ((self.prior.right, 0), (self.prior.presence, 1), (self.mesh.presence, 1)):
+                if module is None:
+                    continue
                 module.weight.copy_(torch.from_numpy(weights[f"head_{head}_weight"]))
                 module.bias.copy_(torch.from_numpy(weights[f"head_{head}_bias"]))
 
@@ -140,7 +150,7 @@ def load_checkpoint(path: Path) -> tuple[HandNet, dict[str, Any]]:
     read_about(path, content.get("about", "{}"))
     if unknown := sorted(content["config"].keys() - {f.name for f in fields(HandNetConfig)}, key=str):
         raise ValueError(f"{path}: unknown settings {unknown}; the checkpoint belongs to another version")
-    config = {k: tuple(v) if isinstance(v, list) else v for k, v in content["config"].items()}
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in (BEFORE | content["config"]).items()}
     try:
         sizes = HandNetConfig(**config)
         with torch.device("meta"):  # takes no memory, whatever the sizes are

@@ -29,6 +29,7 @@ class MeshOutput(NamedTuple):
     levels: list[Tensor]  # (B, V_l, 3) metres relative to the root joint, finest first: `SpiralDecoder.shown`
     heatmaps: Tensor  # (B, 21, H, H) logits
     silhouette: Tensor  # (B, 1, M, M) logits
+    presence: Tensor | None = None  # (B, 1) logits; of a network that recalls
 
 
 class Mesh(nn.Module):
@@ -49,6 +50,7 @@ class Mesh(nn.Module):
         mesh_widths: Sequence[int] = (48, 64),
         joints: int = 21,
         blocks: Sequence[int] | None = None,
+        recall: bool = False,
     ) -> None:
         super().__init__()
         shallow = BLOCKS[SHALLOW_BLOCK].out
@@ -71,6 +73,7 @@ class Mesh(nn.Module):
         self.joint_features = nn.Linear(widths[0], token)
         self.global_features = nn.Linear(self.trunk.pooled, joints * token // 2)
         self.token = nn.Linear(token + token // 2, token)
+        self.presence = nn.Linear(self.trunk.pooled, 1) if recall else None
         coarsest = hand.level_template(len(hand.level_index))
         skeleton = hand.joint_regressor @ hand.template
         distance = torch.cdist(torch.as_tensor(coarsest), torch.as_tensor(skeleton).float())
@@ -84,20 +87,22 @@ class Mesh(nn.Module):
         """Run the mesh stage on shallow features (B, 24, G, G) and probabilities (B, 21, H, H), (B, 1, H, H)."""
         return self.decode(*self.encode(features, heatmaps, silhouette))
 
-    def decode(self, tokens: Tensor, pose: Tensor, outline: Tensor) -> MeshOutput:
+    def decode(self, tokens: Tensor, pose: Tensor, outline: Tensor, presence: Tensor | None) -> MeshOutput:
         """Decode what `encode` gives."""
         vertices = self.spiral(self.lift @ tokens)
         root = self.root @ vertices[0]
-        return MeshOutput([UNIT * (v - root) for v in vertices], pose, outline)
+        return MeshOutput([UNIT * (v - root) for v in vertices], pose, outline, presence)
 
-    def encode(self, features: Tensor, heatmaps: Tensor, silhouette: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def encode(
+        self, features: Tensor, heatmaps: Tensor, silhouette: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """All in front of the spiral decoder.
 
         Returns
         -------
         tokens : (B, 21, token) Tensor
             Features of the joints.
-        pose, outline : Tensor
+        pose, outline, presence : Tensor
             Logits, as in `MeshOutput`.
         """
         cues = self.cues(heatmaps, silhouette)
@@ -116,4 +121,5 @@ class Mesh(nn.Module):
         attention = attention / (attention.sum(2, keepdim=True) + 0.1)
         local = self.joint_features(attention @ decoded.flatten(2).transpose(1, 2))
         whole = self.global_features(pooled).unflatten(1, (local.shape[1], -1))
-        return F.relu(self.token(torch.cat([local, whole], 2))), pose, outline
+        presence = None if self.presence is None else self.presence(pooled)
+        return F.relu(self.token(torch.cat([local, whole], 2))), pose, outline, presence

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from ..objective import Objective, Recipe, label_trust, mesh_levels
 from ..validate import Validation
 from .handnet import HandNet, HandNetConfig, HandNetOutput, save_checkpoint, to_input
 from .prior import SHALLOW_BLOCK
+from .recall import recalled
 
 __all__ = ["HandNetObjective", "HandNetRecipe"]
 
@@ -99,7 +101,10 @@ class HandNetObjective(Objective):
 
     def losses(self, net: HandNet, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """See `Objective`."""
-        return self.terms(net, net(to_input(batch["image"], self.input)), batch)
+        last = None
+        if self.input.recall and "recalled" in batch:
+            last = partial(recalled, source=batch["source"], moved=batch["moved"], chosen=batch["recalled"])
+        return self.terms(net, net(to_input(batch["image"], self.input), last), batch)
 
     def terms(self, net: HandNet, out: HandNetOutput, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Every weighted term of an output by name."""
@@ -118,7 +123,8 @@ class HandNetObjective(Objective):
         binary = F.binary_cross_entropy_with_logits
         # Pictures without a hand are few; both kinds count alike.
         empty = (1 - present) * (present.sum() / (1 - present).sum().clamp_min(1))
-        shown = binary(prior.presence[:, 0].float(), present, reduction="none")
+        judged = [prior.presence] if mesh.presence is None else [prior.presence, mesh.presence]
+        shown = sum(binary(logits[:, 0].float(), present, reduction="none") for logits in judged)
         terms["presence"] = recipe.presence * (shown * (present + empty)).sum() / (present + empty).sum().clamp_min(1)
         side = binary(prior.right[:, 0].float(), batch["right"].float(), reduction="none")
         # Mirrored hands are few; both sides count alike.

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from .hourglass import Decoder
-from .trunk import BLOCKS, EXPANDED, Trunk
+from .trunk import BLOCKS, Trunk
 
 __all__ = ["SHALLOW_BLOCK", "Prior", "PriorOutput"]
 
@@ -32,15 +33,17 @@ class PriorOutput(NamedTuple):
 class Prior(nn.Module):
     """Hourglass on the mobile trunk; presence and handedness come from its pooled features."""
 
-    def __init__(self, widths: tuple[int, ...] = (32, 48, 64, 96), joints: int = 21) -> None:
+    def __init__(
+        self, widths: tuple[int, ...] = (32, 48, 64, 96), joints: int = 21, blocks: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
-        self.trunk = Trunk()
+        self.trunk = Trunk(blocks=blocks)
         self.decoder = Decoder((16, 24, 64, 112), widths)
         self.head = nn.Conv2d(widths[0], joints + 1, 1)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.constant_(self.head.bias, -4.0)  # most cells are empty
-        self.presence = nn.Linear(EXPANDED, 1)
-        self.right = nn.Linear(EXPANDED, 1)
+        self.presence = nn.Linear(self.trunk.pooled, 1)
+        self.right = nn.Linear(self.trunk.pooled, 1)
 
     def forward(self, image: Tensor) -> PriorOutput:
         """Run the prior on normalised images (B, 3, S, S), S a multiple of 32."""

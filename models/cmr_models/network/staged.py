@@ -46,16 +46,20 @@ class MeshStage(Stage):
     """2D cues to the finest mesh level, and probabilities instead of logits."""
 
     inputs = ("features", "heatmaps", "silhouette")
-    outputs = ("vertices", "refined_heatmaps", "refined_silhouette")
 
     def __init__(self, net: HandNet) -> None:
         super().__init__()
         self.mesh = net.mesh
+        judged = () if net.mesh.presence is None else ("refined_presence",)
+        self.outputs = ("vertices", "refined_heatmaps", "refined_silhouette", *judged)
 
     def forward(self, features: Tensor, heatmaps: Tensor, silhouette: Tensor) -> tuple[Tensor, ...]:
         """Return the tensors of ``outputs`` from those of ``inputs``."""
         out = self.mesh(features, heatmaps, silhouette)
-        return out.levels[0], out.heatmaps.sigmoid(), out.silhouette.sigmoid()
+        return self._named(out.levels[0], out.heatmaps, out.silhouette, out.presence)
+
+    def _named(self, vertices: Tensor, *logits: Tensor | None) -> tuple[Tensor, ...]:
+        return vertices, *(each.sigmoid() for each in logits if each is not None)
 
 
 class DeviceMeshStage(MeshStage):
@@ -67,10 +71,10 @@ class DeviceMeshStage(MeshStage):
 
     def forward(self, features: Tensor, heatmaps: Tensor, silhouette: Tensor) -> tuple[Tensor, ...]:
         """Return the tensors of ``outputs`` from those of ``inputs``."""
-        tokens, pose, outline = self.mesh.encode(features, heatmaps, silhouette)
+        tokens, *logits = self.mesh.encode(features, heatmaps, silhouette)
         vertices = self.spiral(tokens[0])
         vertices = UNIT * (vertices - self.mesh.root[0] @ vertices)
-        return vertices[None], pose.sigmoid(), outline.sigmoid()
+        return self._named(vertices[None], *logits)
 
 
 def load_staged(path: Path) -> StagedNetwork:

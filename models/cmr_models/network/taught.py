@@ -54,7 +54,8 @@ class TaughtObjective(HandNetObjective):
         self._teacher, content = load_checkpoint(teacher)
         self._about = json.loads(content.get("about", "{}"))
         places = None if blocks is None else tuple(blocks)
-        super().__init__(replace(self._teacher.config, mesh_blocks=places), recipe, mix)
+        # It sees the teacher's prior alone, so that it cannot learn to do without it.
+        super().__init__(replace(self._teacher.config, mesh_blocks=places, recall=False), recipe, mix)
         start_from(self._teacher, self.net)
         self.net.prior.requires_grad_(False)
 
@@ -95,12 +96,19 @@ class TaughtObjective(HandNetObjective):
 def start_from(teacher: HandNet, student: HandNet) -> None:
     """Give the student all weights that the teacher has for it; blocks take those of the same place."""
     wanted, found = student.state_dict(), {}
-    places, prefix = student.mesh.trunk.places, "mesh.trunk.blocks."
     for name, weight in teacher.state_dict().items():
-        if name.startswith(prefix):
-            index, _, rest = name.removeprefix(prefix).partition(".")
-            place = teacher.mesh.trunk.places[int(index)]
-            name = f"{prefix}{places.index(place)}.{rest}" if place in places else ""
+        for stage in ("prior", "mesh"):
+            prefix = f"{stage}.trunk.blocks."
+            if name.startswith(prefix):
+                index, _, rest = name.removeprefix(prefix).partition(".")
+                has, had = (getattr(net, stage).trunk.places for net in (student, teacher))
+                place = had[int(index)]
+                name = f"{prefix}{has.index(place)}.{rest}" if place in has else ""
         if name in wanted and wanted[name].shape == weight.shape:
             found[name] = weight
+    if teacher.mesh.presence is None:  # both stages pool the same kind of features
+        for part in ("weight", "bias"):
+            name = f"mesh.presence.{part}"
+            if name in wanted and wanted[name].shape == (weight := found[f"prior.presence.{part}"]).shape:
+                found[name] = weight
     student.load_state_dict(wanted | found)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["BLOCKS", "EXPANDED", "Block", "BlockSpec", "Conv", "Trunk", "load_pretrained"]
+__all__ = ["BLOCKS", "EXPANDED", "LAST", "Block", "BlockSpec", "Conv", "Trunk", "load_pretrained"]
 
 
 class BlockSpec(NamedTuple):
@@ -46,6 +46,8 @@ BLOCKS = (
 )
 #: Channels of the last, expanded feature map.
 EXPANDED = 672
+#: Stands for its layers where the blocks of a trunk are listed.
+LAST = len(BLOCKS)
 STEM = 16
 #: Images at a time in layers that do not learn: the large maps between them then stay in a processor's cache.
 FEW = 2
@@ -103,11 +105,13 @@ class Trunk(nn.Module):
     first : int
         Index of the first block; 0 includes the stem and takes an image.
     blocks : sequence of int, optional
-        Blocks from there on that it has; default: all, and the expanded layers behind the last one. A block that
-        neither halves the resolution nor changes the channels adds to its input, and can be left out.
+        Blocks from there on that it has, and `LAST` if it has the expanded layers behind them; default: all. A block
+        that neither halves the resolution nor changes the channels adds to its input, and can be left out.
 
     Attributes
     ----------
+    chosen : tuple of int
+        Its blocks, and `LAST` if it has that.
     pooled : int
         Channels of the pooled features.
 
@@ -120,22 +124,22 @@ class Trunk(nn.Module):
     def __init__(self, first: int = 0, blocks: Sequence[int] | None = None) -> None:
         super().__init__()
         self.first = first
-        self.places = tuple(range(first, len(BLOCKS))) if blocks is None else tuple(blocks)
+        every = range(first, LAST + 1)
+        self.chosen = chosen = tuple(every) if blocks is None else tuple(blocks)
+        self.places = tuple(k for k in chosen if k != LAST)
         channels = STEM if first == 0 else BLOCKS[first - 1].out
         if first == 0:
             self.stem = nn.Sequential(Conv(3, 24, 3, 2), Conv(24, 24, 3, 1, 24), Conv(24, STEM, act=False))
-        skipped = [k for k in range(first, len(BLOCKS)) if k not in self.places]
+        skipped = [k for k in every[:-1] if k not in chosen]
         needed = [k for k in skipped if BLOCKS[k].stride == 2 or BLOCKS[k].out != (BLOCKS[k - 1].out if k else STEM)]
-        if needed or list(self.places) != sorted({*self.places} & {*range(first, len(BLOCKS))}):
-            raise ValueError(
-                f"blocks {self.places}: need some of {first} to {len(BLOCKS) - 1} in order, and not without {needed}"
-            )
+        if needed or list(chosen) != sorted({*chosen} & {*every}):
+            raise ValueError(f"blocks {chosen}: need some of {first} to {LAST} in order, and not without {needed}")
         self.blocks = nn.ModuleList()
         for place in self.places:
             self.blocks.append(Block(channels, BLOCKS[place]))
             channels = BLOCKS[place].out
         self.last = None
-        if blocks is None:
+        if LAST in chosen:
             self.last = nn.Sequential(Conv(channels, EXPANDED), Conv(EXPANDED, EXPANDED, 3, 1, EXPANDED))
         self.pooled = channels if self.last is None else EXPANDED
 
@@ -147,7 +151,7 @@ class Trunk(nn.Module):
         levels : list of Tensor
             The last feature map of each resolution, finest first.
         pooled : Tensor (B, pooled)
-            Mean of the last feature map, expanded where the trunk has all blocks.
+            Mean of the last feature map, expanded where the trunk has `LAST`.
         """
         layers = [*((self.stem,) if self.first == 0 else ()), *self.blocks]
         still = 0 if x.requires_grad or x.device.type != "cpu" or len(x) <= FEW else _still(layers)
@@ -167,7 +171,7 @@ class Trunk(nn.Module):
         if self.first == 0:
             parts.insert(0, (0, self.stem))
         if self.last is not None:
-            parts.append((3 + 3 * len(BLOCKS), self.last))
+            parts.append((3 + 3 * LAST, self.last))
         for start, part in parts:
             yield from enumerate((m for m in part.modules() if isinstance(m, nn.Conv2d)), start)
 

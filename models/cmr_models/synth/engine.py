@@ -8,14 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..hand import ROOT_JOINT, HandModel, HandTopology
+from ..hand import ROOT_JOINT, HandModel, HandOutput, HandTopology
 from .objects import Things, place_things, superellipsoid
 from .pose import neutral_angles, sample_poses, sample_shapes
 from .raster import rasterise
 from .rng import Rng
-from .shade import Scene, Shader
+from .shade import Looks, Scene, Shader
 from .surface import Surface
-from .view import place, project, sample_rotations
+from .view import View, place, project, sample_rotations
 
 __all__ = ["Batch", "Engine", "compose"]
 
@@ -128,15 +128,18 @@ class Engine:
         shape = sample_shapes(rng, count, self.model.shape_count).to(self.device)
         posed = self.model(angles, shape)
         view = place(rng, posed.joints.cpu(), sample_rotations(rng, count), size, ROOT_JOINT)
-        rotation, offset, focal = (t.to(self.device) for t in view)
-
-        def to_camera(points: Tensor) -> Tensor:
-            return points @ rotation.transpose(1, 2) + offset[:, None]
-
-        joints, label_vertices = to_camera(posed.joints), to_camera(posed.vertices[:, self.model.vertex_index])
+        view = View(*(t.to(self.device) for t in view))
         looks = self.shader.sample(rng, self._places, count)
-        arm = self.surface.dress(to_camera(posed.vertices), looks.cloth, looks.rings)
-        things = self._things(rng, to_camera(posed.vertices), joints)
+        things = self._things(rng, view.to_camera(posed.vertices), view.to_camera(posed.joints))
+        return self.draw(angles, shape, posed, view, looks, things)
+
+    @torch.no_grad()
+    def draw(self, angles: Tensor, shape: Tensor, posed: HandOutput, view: View, looks: Looks, things: Things) -> Batch:
+        """Render hands of which all is given: pose and shape as in `Batch`, the model posed by them, and the scene."""
+        count, size, focal = len(angles), self.size, view.focal
+        joints = view.to_camera(posed.joints)
+        label_vertices = view.to_camera(posed.vertices[:, self.model.vertex_index])
+        arm = self.surface.dress(view.to_camera(posed.vertices), looks.cloth, looks.rings)
         vertices = torch.cat((arm, things.vertices), 1)
 
         scale = self.supersample

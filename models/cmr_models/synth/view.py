@@ -51,6 +51,10 @@ class View(NamedTuple):
     translation: Tensor
     focal: Tensor
 
+    def to_camera(self, points: Tensor) -> Tensor:
+        """Points (B, N, 3) of the canonical hand frame in the camera frame."""
+        return points @ self.rotation.transpose(1, 2) + self.translation[:, None]
+
 
 def turn(axis: int, angle: Tensor) -> Tensor:
     """Rotation matrices (B, 3, 3) about coordinate axis 0, 1 or 2 by angles (B,) in radians."""

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When the prior may rest over a followed hand: it agreed for a while, looked of late, and the region is as it was."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .motion import HORIZON
+from .recall import Said
+from .roi import Roi
+
+__all__ = ["SURPRISE", "Rest"]
+
+#: Looks in a row in which prior and track agree, before the first frame without the prior: a hand found anew settles.
+TRUSTED = 5
+#: Seconds after which the prior is asked again: for the side, which it alone judges.
+RESTED = 1.0
+#: How far a hand may have moved in its crop: three times as far as training moves most of what it recalls
+#: (`cmr_models.batches.Mix`). Turn of the region, radians; logarithm of its size; mean distance of the joints from
+#: where they were expected, in extents.
+TURNED, GROWN, SURPRISE = 0.15, 0.12, 0.06
+
+
+@dataclass
+class Rest:
+    """What can be recalled of one hand, and for how long.
+
+    Attributes
+    ----------
+    said : Said or None
+        What was said in the last frame; None if the hand was not seen in it.
+    looks : int
+        Frames in a row in which the prior looked, and agreed with what was known.
+    looked : float
+        When it did last, seconds.
+    """
+
+    said: Said | None = None
+    looks: int = 0
+    looked: float = -math.inf
+
+    def allowed(self, region: Roi, last: Roi, seen: float, time: float) -> bool:
+        """Whether a look at a region can recall the last one, at what was seen then, and do without the prior."""
+        lately = time - self.looked < RESTED and time - seen <= HORIZON
+        turned = math.remainder(region.angle - last.angle, 2.0 * math.pi)
+        alike = abs(turned) <= TURNED and abs(math.log(region.size / last.size)) <= GROWN
+        same = alike and region.mirrored == last.mirrored
+        return self.said is not None and self.looks >= TRUSTED and lately and same
+
+    def look(self, agreed: bool, time: float) -> None:
+        """Count a look of the prior, which agreed with what was known or did not."""
+        self.looks = self.looks + 1 if agreed else 0
+        self.looked = time
+
+    def end(self) -> None:
+        """Have the prior look for a while: the hand did not go on as expected."""
+        self.looks = 0
