@@ -36,11 +36,13 @@ TESTS = ("tests/runtime", "tests/registration")
 EXTRAS, TEST_REQUIREMENTS = "mesh,view,bench", ("pytest", "hypothesis", "onnx")
 SAMPLE = ("examples/data/sample.jpg", "examples/data/sample.json")
 
-#: Seconds after which a program under emulation is taken to hang; the tests take about ten minutes.
-_PROBE_LIMIT, _TESTS_LIMIT = 900.0, 4 * 3600.0
+#: Seconds after which a program under emulation is taken to hang; the tests of no file take two minutes.
+_PROBE_LIMIT, _TESTS_LIMIT = 900.0, 1800.0
 
 #: What ends under emulation without a word, as PRoot now and then does, is begun again until it was tried so often.
-ATTEMPTS = 4
+ATTEMPTS = 8
+#: Exit status of pytest where no test was chosen.
+NONE_CHOSEN = 5
 
 
 class Tolerance(NamedTuple):
@@ -51,20 +53,23 @@ class Tolerance(NamedTuple):
     limit: float
 
 
-#: The same crop must give the same, but for the order of sums. In a whole image the crops themselves differ: OpenCV's
+#: The same crop must give the same in float, but for the order of sums. In eight bits ONNX Runtime's sums of two
+#: tensors round now and then to the neighbouring step, and what follows multiplies it; one bit of one pixel does so on
+#: one x86_64 machine, by up to 0.06 and 3.9 mm in that crop. In a whole image the crops themselves differ: OpenCV's
 #: builds round 8-bit samples differently when they warp and resize, and each crop is cut where the last one showed the
 #: hand. So do two runs on one x86_64 machine with and without OpenCV's optimised code (`cv2.setUseOptimized`), by 1.6
 #: mm and 1.9 pixels. 4 pixels are half a cell of a heat map in the sample; 2 mm are a twentieth of the standard
 #: deviation that the registration gives the depth.
+_SAME_CROP = {"fp32": (1e-5, 1e-3), "int8": (0.1, 5.0)}  # probability, mm
 TOLERANCES = {
     **{
         f"{precision} {output}": Tolerance(f"{precision} networks, same crop: {output}", unit, limit)
         for precision in SHIPPED
         for output, unit, limit in (
-            ("heatmaps", "probability", 1e-5),
-            ("refined heatmaps", "probability", 1e-5),
-            ("silhouette", "probability", 1e-5),
-            ("vertices", "mm", 1e-3),
+            ("heatmaps", "probability", _SAME_CROP[precision][0]),
+            ("refined heatmaps", "probability", _SAME_CROP[precision][0]),
+            ("silhouette", "probability", _SAME_CROP[precision][0]),
+            ("vertices", "mm", _SAME_CROP[precision][1]),
         )
     },
     "image": Tolerance("sample: image as decoded", "of 255", 1),
@@ -146,7 +151,7 @@ def measure(cache: Path, mirror: str, tests: Sequence[str], again: bool) -> dict
     there = _probe_there(root, suite)
     with np.load(suite / "here.npz") as ours, np.load(suite / "there.npz") as theirs:
         differences = compare(ours, theirs)
-    _say(f"running {', '.join(tests)} under emulation, which takes about ten minutes")
+    _say(f"running {', '.join(tests)} under emulation, which takes about a quarter of an hour")
     seen = _tests(root, suite, tests)
     return {
         "date": time.strftime("%Y-%m-%d %H:%M %Z"),
@@ -201,16 +206,28 @@ def _probe_there(root: Root, suite: Path) -> dict[str, Any]:
 
 
 def _tests(root: Root, suite: Path, tests: Sequence[str]) -> dict[str, Any]:
+    """Run each file of tests by itself, so that what ends without a word takes no other's results with it."""
+    seen: dict[str, Any] = {"passed": 0, "failed": 0, "skipped": 0, "failures": [], "skips": []}
+    for name in tests:
+        folder = suite / name
+        files = [f"{name}/{file.name}" for file in sorted(folder.glob("test_*.py"))] if folder.is_dir() else [name]
+        for file in files:
+            for key, value in _tests_of(root, suite, file).items():
+                seen[key] += value
+    return seen | {"skips": sorted(set(seen["skips"]))}
+
+
+def _tests_of(root: Root, suite: Path, file: str) -> dict[str, Any]:
     command = [INTERPRETER, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
-    command += ["--junitxml=/suite/results.xml", *tests]
+    command += ["--junitxml=/suite/results.xml", file]
     results = suite / "results.xml"
     for _ in range(ATTEMPTS):
         results.unlink(missing_ok=True)
         # What pytest prints goes where a person sees it and a JSON reader does not.
         status = root.run(command, {"/suite": suite}, "/suite", _TESTS_LIMIT, stdout=sys.stderr)
-        if status in (0, 1) and results.exists():  # all passed, some failed
+        if status in (0, 1, NONE_CHOSEN) and results.exists():  # all passed, some failed, all of them slow
             break
-        _say(f"pytest did not come to its end (exit status {status}); once more")
+        _say(f"{file} did not come to its end (exit status {status}); once more")
     return outcomes(results)
 
 

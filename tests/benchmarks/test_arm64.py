@@ -276,8 +276,14 @@ class Fitful:
 @pytest.mark.parametrize("silent", [0, 1, arm64.ATTEMPTS - 1])
 def test_what_ends_without_a_word_is_begun_again(tmp_path: Path, silent: int) -> None:
     (tmp_path / "results.xml").write_text("<testsuite/>")  # of a run before, and not of this one
+    files = ("test_some.py", "test_other.py", "helper.py")
+    (tmp_path / "tests" / "runtime").mkdir(parents=True)
+    for name in files:
+        (tmp_path / "tests" / "runtime" / name).touch()
     assert arm64._probe_there(Fitful(tmp_path, silent), tmp_path) == {"machine": "aarch64"}
-    assert arm64._tests(Fitful(tmp_path, silent), tmp_path, ["tests/runtime"])["passed"] == 1
+    root = Fitful(tmp_path, silent)
+    assert arm64._tests(root, tmp_path, ["tests/runtime"])["passed"] == 2
+    assert root.calls == silent + 2
 
 
 def test_what_always_ends_without_a_word_is_said(tmp_path: Path) -> None:
@@ -285,7 +291,7 @@ def test_what_always_ends_without_a_word_is_said(tmp_path: Path) -> None:
     with pytest.raises(CmrError, match="PRoot ended without a word"):
         arm64._probe_there(root, tmp_path)
     with pytest.raises(CmrError, match="ended from outside"):
-        arm64._tests(Fitful(tmp_path, arm64.ATTEMPTS), tmp_path, ["tests/runtime"])
+        arm64._tests(Fitful(tmp_path, arm64.ATTEMPTS), tmp_path, ["tests/runtime/test_some.py"])
     assert root.calls == arm64.ATTEMPTS
 
 
