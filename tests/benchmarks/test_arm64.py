@@ -230,6 +230,7 @@ def _report(passed: bool) -> dict:
         "tests": {
             "folders": ["tests/runtime"], "passed": 5, "failed": int(not passed), "skipped": 1,
             "failures": [] if passed else ["test_some::test_bad"], "skips": ["no such thing here"],
+            "again": ["test_other.py: exit status 120"],
         },
         "differences": [
             {"what": "sample: keypoints", "unit": "px", "largest": 3.02, "limit": 4.0, "met": True},
@@ -245,7 +246,8 @@ def test_the_command_says_all_of_it(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     text = capsys.readouterr().out
     for words in (
         "emulation says nothing of speed", "from glibc 2.28", "49.1 MB", "5 passed, 1 failed, 1 skipped",
-        "failed: test_some::test_bad", "3 px, at most 4\n", "not comparable, at most 2  EXCEEDED",
+        "failed: test_some::test_bad", "begun again: test_other.py: exit status 120",
+        "3 px, at most 4\n", "not comparable, at most 2  EXCEEDED",
         "with numpy 2.0; here numpy 1.0",
     ):  # fmt: skip
         assert words in text
@@ -258,8 +260,8 @@ def test_the_command_says_all_of_it(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 class Fitful:
     """A root whose programs end without a word, now and then."""
 
-    def __init__(self, suite: Path, silent: int) -> None:
-        self.suite, self.silent, self.calls = suite, silent, 0
+    def __init__(self, suite: Path, silent: int, failing: int = 0) -> None:
+        self.suite, self.silent, self.failing, self.calls = suite, silent, failing, 0
 
     def output(self, command: list[str], *_: object) -> str:
         self.calls += 1
@@ -268,9 +270,13 @@ class Fitful:
     def run(self, command: list[str], *_: object, **streams: object) -> int:
         self.calls += 1
         if self.calls <= self.silent:
+            if self.calls % 3 == 0:
+                raise CmrError("`it` did not end in 300 s")
             return (0, 120)[self.calls % 2]
-        (self.suite / "results.xml").write_text("<testsuite><testcase classname='a' name='b'/></testsuite>")
-        return 0
+        failed = self.calls <= self.failing
+        case = f"<testcase classname='a' name='b'>{'<failure/>' * failed}</testcase>"
+        (self.suite / "results.xml").write_text(f"<testsuite>{case}</testsuite>")
+        return int(failed)
 
 
 @pytest.mark.parametrize("silent", [0, 1, arm64.ATTEMPTS - 1])
@@ -282,8 +288,19 @@ def test_what_ends_without_a_word_is_begun_again(tmp_path: Path, silent: int) ->
         (tmp_path / "tests" / "runtime" / name).touch()
     assert arm64._probe_there(Fitful(tmp_path, silent), tmp_path) == {"machine": "aarch64"}
     root = Fitful(tmp_path, silent)
-    assert arm64._tests(root, tmp_path, ["tests/runtime"])["passed"] == 2
-    assert root.calls == silent + 2
+    seen = arm64._tests(root, tmp_path, ["tests/runtime"])
+    assert (seen["passed"], seen["failed"], root.calls) == (2, 0, silent + 2)
+    assert len(seen["again"]) == silent
+    assert all(reason.startswith("tests/runtime/test_other.py: ") for reason in seen["again"])
+
+
+def test_a_test_that_fails_each_time_has_failed(tmp_path: Path) -> None:
+    root = Fitful(tmp_path, 0, failing=arm64.ATTEMPTS)
+    seen = arm64._tests(root, tmp_path, ["tests/runtime/test_some.py"])
+    assert (seen["passed"], seen["failures"], root.calls) == (0, ["a::b"], arm64.ATTEMPTS)
+    root = Fitful(tmp_path, 0, failing=1)
+    seen = arm64._tests(root, tmp_path, ["tests/runtime/test_some.py"])
+    assert (seen["passed"], seen["failures"], seen["again"]) == (1, [], ["tests/runtime/test_some.py: a::b"])
 
 
 def test_what_always_ends_without_a_word_is_said(tmp_path: Path) -> None:
