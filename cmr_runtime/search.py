@@ -43,8 +43,11 @@ SMALLEST = 20.0
 #: A box that still moves more than this (intersection over union below) in the last round has found nothing.
 SETTLED = 0.5
 
-#: Least score of a palm at first sight, and of the same palm seen close up.
-GLIMPSE, PALM = 0.3, 0.6
+#: Least score of a palm at first sight, and of the same palm seen close up. One that is plain at first sight needs no
+#: second: with and without it the same 294 of 356 labelled hands are found, and 5 of 1,000 hand-free crops pass.
+GLIMPSE, PALM, PLAIN = 0.3, 0.6, 0.9
+#: A side that is this probable is not asked again in the next round: the same hands on the same sides come of it.
+TOLD = 0.9
 #: A palm is a hand if its joints are clear in the prior stage (`View.clarity`), or less clear but where the detector
 #: has them (`Palm.distance`): two networks rarely agree on joints where there are none.
 CLEAR_ALONE, AGREE = 0.3, 0.35
@@ -179,7 +182,7 @@ class Search:
 
     def _confirm(self, detector: Detector, viewer: Viewer, image: _Image, palm: Palm) -> View | None:
         """Return a tight view of a palm's hand if both networks see it, and its joints alike or clearly."""
-        closer = detector.closer(image, palm, PALM)
+        closer = palm if palm.score >= PLAIN else detector.closer(image, palm, PALM)
         if closer is None:
             return None
         box = replace(closer.roi, size=ROOM * closer.roi.size)
@@ -190,10 +193,12 @@ class Search:
 
     def _tighten(self, viewer: Viewer, image: _Image, box: Roi, rounds: int) -> View | None:
         """Draw a box tight in so many rounds; None if it does not settle on a clear hand."""
+        told = False
         for _ in range(rounds):
-            view = viewer.sided(image, box, self._min_presence)
+            view = viewer(image, box) if told else viewer.sided(image, box, self._min_presence)
             if not view.presence >= 0.5 * self._min_presence:
                 return None
+            told = view.prior.right >= TOLD
             box = view.closer(self._scale)
         settled = view.roi.overlap(box) >= SETTLED and box.size >= SMALLEST * self._scale
         clear = view.presence >= self._min_presence and view.clarity >= CLEAR

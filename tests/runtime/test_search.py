@@ -98,6 +98,22 @@ class Counting:
         return self._detector.closer(image, palm, min_score)
 
 
+class Doubtful(Counting):
+    """A detector to which no palm is plain at first sight, so that each is looked at again; it counts that, too."""
+
+    def __init__(self, detector: Detector, score: float = 0.8) -> None:
+        super().__init__(detector)
+        self._score, self.closer_looks = score, 0
+
+    def __call__(self, image, region, min_score):
+        palms = super().__call__(image, region, min_score)
+        return [dataclasses.replace(palm, score=min(palm.score, self._score)) for palm in palms]
+
+    def closer(self, image, palm, min_score):
+        self.closer_looks += 1
+        return super().closer(image, palm, min_score)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 2000), st.integers(1, 2000))
 def test_tiles_show_a_small_hand_whole_wherever_it_is(width: int, height: int) -> None:
@@ -158,7 +174,7 @@ def test_what_looks_more_like_a_palm_than_the_hand_does_not_hide_it(viewer: View
 def test_both_networks_must_see_the_hand(viewer: Viewer, detector: Detector) -> None:
     image = draw_disc(640, 320, 300, 160, 90)
 
-    class Elsewhere(Counting):
+    class Elsewhere(Doubtful):
         """Keypoints of a hand that is turned upside down."""
 
         def closer(self, image, palm, min_score):
@@ -191,6 +207,37 @@ def test_both_networks_must_see_the_hand(viewer: Viewer, detector: Detector) -> 
         (detector, faint, 0),
     ):
         assert len(Search(0.5, 1.7, detect)(look, image, 1)) == hands
+
+
+@pytest.mark.parametrize(("score", "looks"), [(0.95, 0), (0.85, 1)])
+def test_only_a_palm_in_doubt_is_looked_at_close_up(
+    viewer: Viewer, detector: Detector, score: float, looks: int
+) -> None:
+    doubtful = Doubtful(detector, score)
+    (view,) = Search(0.5, 1.7, doubtful)(viewer, draw_disc(640, 320, 300, 160, 60), 1)
+    assert doubtful.closer_looks == looks
+    assert np.hypot(view.roi.cx - 300, view.roi.cy - 160) < 0.1 * view.roi.size
+
+
+@pytest.mark.parametrize(("right", "mirrored"), [(0.95, [False, True, True]), (0.6, [False, True, True, False])])
+def test_a_side_that_is_told_clearly_is_not_asked_again(
+    viewer: Viewer, detector: Detector, right: float, mirrored: list[bool]
+) -> None:
+    class Told(Viewer):
+        """A left hand, which looks like a right one in the mirror, with that probability."""
+
+        def __call__(self, image, roi):
+            asked.append(roi.mirrored)
+            view = super().__call__(image, roi)
+            seen = dataclasses.replace(view.prior, right=right if roi.mirrored else 1.0 - right)
+            return dataclasses.replace(view, prior=seen)
+
+    asked: list[bool] = []
+    look = Told(viewer._prior)
+    look.judges = True
+    (view,) = Search(0.5, 1.7, detector)(look, draw_disc(640, 320, 300, 160, 60), 1)
+    assert asked == mirrored
+    assert view.roi.mirrored
 
 
 def test_what_is_too_small_to_be_read_is_no_hand(viewer: Viewer, detector: Detector) -> None:
