@@ -198,7 +198,7 @@ class Search:
             view = viewer(image, box) if told else viewer.sided(image, box, self._min_presence)
             if not view.presence >= 0.5 * self._min_presence:
                 return None
-            told = view.prior.right >= TOLD
+            told = view.presence >= self._min_presence and view.prior.right >= TOLD  # under it one side alone was asked
             box = view.closer(self._scale)
         settled = view.roi.overlap(box) >= SETTLED and box.size >= SMALLEST * self._scale
         clear = view.presence >= self._min_presence and view.clarity >= CLEAR

@@ -240,6 +240,23 @@ def test_a_side_that_is_told_clearly_is_not_asked_again(
     assert view.roi.mirrored
 
 
+def test_a_side_is_told_by_two_looks_only(viewer: Viewer, detector: Detector) -> None:
+    class Dim(Viewer):
+        """At first there is hardly a hand, so that the mirror is not asked; one look alone calls it a right one."""
+
+        def __call__(self, image, roi):
+            asked.append(roi.mirrored)
+            view = super().__call__(image, roi)
+            seen = dataclasses.replace(view.prior, right=0.95, presence=0.4 if len(asked) == 1 else 1.0)
+            return dataclasses.replace(view, prior=seen)
+
+    asked: list[bool] = []
+    look = Dim(viewer._prior)
+    look.judges = True
+    assert len(Search(0.5, 1.7, detector)(look, draw_disc(640, 320, 300, 160, 60), 1)) == 1
+    assert asked == [False, False, True]
+
+
 def test_what_is_too_small_to_be_read_is_no_hand(viewer: Viewer, detector: Detector) -> None:
     found = [len(Search(0.5, 1.7, detector)(viewer, draw_disc(400, 260, 200, 130, r), 1)) for r in (8, 13)]
     assert found == [0, 1]
