@@ -31,6 +31,17 @@ def test_it_is_the_decoder_that_was_trained(decoder: SpiralDecoder, many: int, m
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
+def test_vertices_come_relative_to_the_root_and_in_the_unit_wanted(decoder: SpiralDecoder) -> None:
+    hand = load_hand()
+    root = torch.as_tensor(hand.joint_regressor[9:10]).float()
+    lift, tokens = torch.randn(98, 21), torch.randn(21, 16)
+    with torch.no_grad():
+        plain = DeviceSpiral(decoder, lift)(tokens)
+        found = DeviceSpiral(decoder, lift, root, 0.1)(tokens)
+    expected = 0.1 * (plain - root @ plain)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
 def test_it_keeps_its_weights_when_training_goes_on(decoder: SpiralDecoder) -> None:
     lift, tokens = torch.randn(98, 21), torch.randn(21, 16)
     device = DeviceSpiral(decoder, lift)

@@ -228,11 +228,12 @@ def test_a_checkpoint_of_before_has_all_blocks_and_recalls_nothing(tmp_path):
     path, before = tmp_path / "net.pt", lively_net(config=replace(CONFIG, recall=False))
     save_checkpoint(path, before)
     content = torch.load(path, weights_only=True)
-    for name in ("prior_blocks", "mesh_blocks", "recall"):
+    for name in ("prior_blocks", "mesh_blocks", "recall", "stem", "rank", "clipped"):
         del content["config"][name]
     torch.save(content, path)
     again, _ = load_checkpoint(path)
     assert (again.config.prior_blocks, again.config.recall, again.mesh.presence) == (None, False, None)
+    assert (again.config.stem, again.config.rank, again.config.clipped) == (None, None, True)
     with torch.no_grad():
         assert torch.equal(before(images()).mesh.levels[0], again(images()).mesh.levels[0])
 

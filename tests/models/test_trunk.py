@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cmr_models.network.hourglass import Decoder
-from cmr_models.network.trunk import BLOCKS, EXPANDED, LAST, Block, BlockSpec, Conv, Trunk, load_pretrained
+from cmr_models.network.trunk import BLOCKS, DENSE, EXPANDED, LAST, Block, BlockSpec, Conv, Trunk, load_pretrained
 
 
 def same_convolution(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int, depthwise: bool) -> np.ndarray:
@@ -141,6 +141,25 @@ def test_the_layers_behind_the_blocks_may_stay_where_blocks_go(trunk):
     levels, pooled = some(torch.rand(1, 3, 64, 64))
     assert [level.shape[1] for level in levels] == [16, 16, 24, 64, 112]
     assert pooled.shape == (1, EXPANDED)
+
+
+def test_a_dense_stem_stands_for_the_first_blocks_too(trunk):
+    dense = Trunk(stem=(8, 24))
+    load_pretrained(dense, converted(trunk))
+    assert dense.chosen == (*range(DENSE, len(BLOCKS)), LAST)
+    for place, block in zip(dense.places, dense.blocks, strict=True):
+        same = trunk.blocks[place].state_dict()
+        assert all(torch.equal(value, same[name]) for name, value in block.state_dict().items()), place
+    image = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        levels, pooled = dense(image)
+        quarter, eighth = dense.shallow(image, 3)
+    assert [tuple(level.shape[1:]) for level in levels] == [(16, 16, 24), (24, 8, 12), (64, 4, 6), (112, 2, 3)]
+    assert pooled.shape == (2, EXPANDED)
+    torch.testing.assert_close(quarter, levels[0])
+    torch.testing.assert_close(eighth, levels[1])
+    with pytest.raises(ValueError, match=f"need some of {DENSE} to {LAST} in order"):
+        Trunk(0, range(LAST + 1), (8, 24))
 
 
 @pytest.mark.parametrize("blocks", [(4, 5, 7), (5, 7, 10), (4, 10, 7), (4, 4, 7, 10), (3, 4, 7, 10), (4, 7, 10, 15)])

@@ -111,6 +111,10 @@ class DeviceSpiral(nn.Module):
         Trained; its weights are copied.
     lift : (V_L, J) Tensor
         From the joints' features to those of the coarsest level.
+    root : (1, V) Tensor or None
+        The root joint as a sum of vertices: they come out relative to it. None leaves them as the decoder has them.
+    unit : float
+        Their unit, in the one that is wanted.
 
     Raises
     ------
@@ -118,7 +122,7 @@ class DeviceSpiral(nn.Module):
         If a coarser level's vertices are not all among those of the finer one.
     """
 
-    def __init__(self, decoder: SpiralDecoder, lift: Tensor) -> None:
+    def __init__(self, decoder: SpiralDecoder, lift: Tensor, root: Tensor | None = None, unit: float = 1.0) -> None:
         super().__init__()
         coarsest, finest = decoder.levels, decoder.finest
         enter = decoder.modules_[str(coarsest)].enter
@@ -146,12 +150,16 @@ class DeviceSpiral(nn.Module):
                 finer.append(_Finer(place[index[new]], weight[new]))
                 order, place = finer_order, torch.argsort(finer_order)
         self.levels, self.finer = nn.ModuleList(levels), nn.ModuleList(finer)
-        surface = decoder.surface
+        surface, self.unit = decoder.surface, unit
         self.register_buffer("place", place if surface is None else None)
-        self.register_buffer("surface", None if surface is None else surface[:, order].clone())
+        self.register_buffer("root", None if root is None else root.detach().clone())
+        if surface is not None:  # its matrix does the rest as well
+            surface = unit * _double(surface)[:, order]
+            surface = (surface if root is None else surface - _double(root) @ surface).float()
+        self.register_buffer("surface", surface)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Features of the joints (J, inp) -> vertices (V, 3), in the decoder's order and units."""
+        """Features of the joints (J, inp) -> vertices (V, 3), in the decoder's order."""
         x = F.relu(self.lift @ F.linear(tokens, self.enter) + self.bias)
         coarser: tuple[Tensor, ...] = ()
         for level, finer in zip(self.levels[:-1], self.finer, strict=True):
@@ -159,7 +167,10 @@ class DeviceSpiral(nn.Module):
             features, prediction = handed.split([handed.shape[1] - 3, 3], 1)
             x, coarser = F.relu(features), (prediction,)
         vertices = self.levels[-1](x, *coarser)
-        return vertices[self.place] if self.surface is None else self.surface @ vertices
+        if self.surface is not None:  # three long rows take half the time of as many short ones
+            return (vertices.T @ self.surface.T).T
+        vertices = self.unit * vertices[self.place]
+        return vertices if self.root is None else vertices - self.root @ vertices
 
 
 def _number(index: Tensor, weight: Tensor, coarser: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,13 +16,13 @@ from ..checkpoints import check_finite, read_about, read_content, save_content
 from ..hand import JOINT_PARENTS, ROOT_JOINT, HandTopology, load_hand
 from .mesh import Mesh, MeshOutput
 from .prior import Prior, PriorOutput
-from .trunk import LAST, load_pretrained
+from .trunk import DENSE, LAST, load_pretrained
 
 __all__ = ["HandNet", "HandNetConfig", "HandNetOutput", "load_checkpoint", "save_checkpoint", "to_input"]
 
 FORMAT = "cmr-handnet-1"
 #: What networks had whose checkpoints do not say it.
-BEFORE = {"prior_blocks": None, "mesh_blocks": None, "recall": False}
+BEFORE = {"prior_blocks": None, "mesh_blocks": None, "recall": False, "stem": None, "rank": None, "clipped": True}
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,11 @@ class HandNetConfig:
     pose_width: int = 32
     token: int = 64
     mesh_widths: tuple[int, ...] = (48, 64)  # of the coarsest mesh levels, see `SpiralDecoder`
-    prior_blocks: tuple[int, ...] | None = (*range(12), LAST)  # of the encoders, see `Trunk`; None is all
-    mesh_blocks: tuple[int, ...] | None = (4, 5, *range(7, LAST + 1))
+    stem: tuple[int, int] | None = (16, 48)  # of the prior's encoder, see `Trunk`; None is MediaPipe's
+    prior_blocks: tuple[int, ...] | None = (*range(DENSE, 12), LAST)  # of the encoders, see `Trunk`; None is all
+    mesh_blocks: tuple[int, ...] | None = (4, 5, *range(7, 12), 13, LAST)
+    rank: int | None = 64  # of the matrix from the whole crop's features to those of the joints; None is a full one
+    clipped: bool = False  # in the decoders, see `Decoder`
     recall: bool = True  # the mesh stage can take what it said of the last frame in place of the prior's cues
 
     def __post_init__(self) -> None:
@@ -76,7 +79,7 @@ class HandNet(nn.Module):
         super().__init__()
         self.config = config
         self.hand = hand
-        self.prior = Prior(config.prior_widths, blocks=config.prior_blocks)
+        self.prior = Prior(config.prior_widths, blocks=config.prior_blocks, stem=config.stem, clipped=config.clipped)
         self.register_buffer("faces", torch.as_tensor(hand.faces).long(), persistent=False)
         self.register_buffer("joint_regressor", torch.as_tensor(hand.joint_regressor).float(), persistent=False)
         self.mesh = Mesh(
@@ -88,6 +91,8 @@ class HandNet(nn.Module):
             config.mesh_widths,
             blocks=config.mesh_blocks,
             recall=config.recall,
+            rank=config.rank,
+            clipped=config.clipped,
         )
 
     def forward(

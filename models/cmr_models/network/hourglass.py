@@ -22,10 +22,14 @@ class Decoder(nn.Module):
         Channels of the trunk's levels, finest first.
     widths : sequence of int
         Channels of the decoder at the same levels.
+    clipped : bool
+        Whether what enters a mix ends at 6. ONNX Runtime lays maps out anew before and after such a limit, where it
+        does not follow a convolution alone.
     """
 
-    def __init__(self, inputs: Sequence[int], widths: Sequence[int]) -> None:
+    def __init__(self, inputs: Sequence[int], widths: Sequence[int], clipped: bool = True) -> None:
         super().__init__()
+        self.act = F.relu6 if clipped else F.relu
         self.lateral = nn.ModuleList(Conv(i, w, act=False) for i, w in zip(inputs, widths, strict=True))
         self.reduce = nn.ModuleList(Conv(widths[k + 1], widths[k], act=False) for k in range(len(widths) - 1))
         self.mix = nn.ModuleList(nn.Sequential(Conv(w, w, 5, 1, w), Conv(w, w)) for w in widths)
@@ -37,5 +41,5 @@ class Decoder(nn.Module):
             x = self.lateral[k](levels[k])
             if out:
                 x = x + F.interpolate(self.reduce[k](out[0]), scale_factor=2.0, mode="nearest")
-            out.insert(0, x + self.mix[k](F.relu6(x)))
+            out.insert(0, x + self.mix[k](self.act(x)))
         return out

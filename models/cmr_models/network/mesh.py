@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ..hand import ROOT_JOINT, HandTopology
 from .cues import Aggregation
+from .depthwise import Depthwise5
 from .hourglass import Decoder
 from .prior import SHALLOW_BLOCK
 from .spiral import SpiralDecoder
@@ -51,6 +52,8 @@ class Mesh(nn.Module):
         joints: int = 21,
         blocks: Sequence[int] | None = None,
         recall: bool = False,
+        rank: int | None = None,
+        clipped: bool = True,
     ) -> None:
         super().__init__()
         shallow = BLOCKS[SHALLOW_BLOCK].out
@@ -59,11 +62,9 @@ class Mesh(nn.Module):
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
         self.trunk = Trunk(SHALLOW_BLOCK + 1, blocks)
-        self.decoder = Decoder((shallow, 64, 112), widths)
+        self.decoder = Decoder((shallow, 64, 112), widths, clipped)
         self.enter = nn.Conv2d(widths[0] + self.cues.channels, pose_width, 1)
-        self.mix = nn.Sequential(
-            nn.Conv2d(pose_width, pose_width, 5, padding=2, groups=pose_width), nn.Conv2d(pose_width, pose_width, 1)
-        )
+        self.mix = nn.Sequential(Depthwise5(pose_width), nn.Conv2d(pose_width, pose_width, 1))
         self.pose = nn.Conv2d(pose_width, joints, 1)
         self.outline = nn.Conv2d(pose_width, 4, 1)  # 2 x 2 sub-cells
         for head in (self.pose, self.outline):
@@ -71,7 +72,11 @@ class Mesh(nn.Module):
             nn.init.constant_(head.bias, -4.0)
 
         self.joint_features = nn.Linear(widths[0], token)
-        self.global_features = nn.Linear(self.trunk.pooled, joints * token // 2)
+        # A full matrix is the largest of all weights: to fetch it takes as long as two blocks of the encoder.
+        pooled, wide = self.trunk.pooled, joints * token // 2
+        self.global_features: nn.Module = nn.Linear(pooled, wide)
+        if rank is not None:
+            self.global_features = nn.Sequential(nn.Linear(pooled, rank, bias=False), nn.Linear(rank, wide))
         self.token = nn.Linear(token + token // 2, token)
         self.presence = nn.Linear(self.trunk.pooled, 1) if recall else None
         coarsest = hand.level_template(len(hand.level_index))
@@ -112,8 +117,8 @@ class Mesh(nn.Module):
         width = decoded.shape[1]
         x = F.conv2d(cues, self.enter.weight[:, width:], self.enter.bias)
         x = x + F.interpolate(F.conv2d(decoded, self.enter.weight[:, :width]), scale_factor=2.0, mode="nearest")
-        x = x + self.mix(F.relu6(x))
-        x = F.relu6(x)
+        x = x + self.mix(self.decoder.act(x))
+        x = self.decoder.act(x)
         pose, outline = self.pose(x), F.pixel_shuffle(self.outline(x), 2)
 
         # Pool the decoded features at the joints, weights summing to about one for a visible joint.

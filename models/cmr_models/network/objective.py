@@ -45,7 +45,7 @@ class HandNetRecipe(Recipe):
     """Of the default network; lengths in metres are weighted so that 10 mm count as one."""
 
     pretrained: float = 0.5  # of pretrained layers, times `rate`
-    freeze_shallow: bool = True  # pretrained layers up to the shared shallow features stay as they are
+    freeze_shallow: bool = True  # MediaPipe's own layers up to the shared shallow features stay as they are
     mesh: float = 100.0
     joints: float = 100.0
     edges: float = 30.0
@@ -89,7 +89,7 @@ class HandNetObjective(Objective):
         net, recipe = self.net, self.recipe
         pretrained = {id(p) for trunk in (net.prior.trunk, net.mesh.trunk) for p in trunk.parameters()}
         frozen: set[int] = set()
-        if recipe.freeze_shallow:
+        if recipe.freeze_shallow and not net.prior.trunk.dense:
             front = (net.prior.trunk.stem, *net.prior.trunk.blocks[: SHALLOW_BLOCK + 1])
             shallow = [p for part in front for p in part.parameters()]
             frozen = {id(p) for p in shallow}

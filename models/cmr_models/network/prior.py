@@ -34,11 +34,16 @@ class Prior(nn.Module):
     """Hourglass on the mobile trunk; presence and handedness come from its pooled features."""
 
     def __init__(
-        self, widths: tuple[int, ...] = (32, 48, 64, 96), joints: int = 21, blocks: Sequence[int] | None = None
+        self,
+        widths: tuple[int, ...] = (32, 48, 64, 96),
+        joints: int = 21,
+        blocks: Sequence[int] | None = None,
+        stem: tuple[int, int] | None = None,
+        clipped: bool = True,
     ) -> None:
         super().__init__()
-        self.trunk = Trunk(blocks=blocks)
-        self.decoder = Decoder((16, 24, 64, 112), widths)
+        self.trunk = Trunk(blocks=blocks, stem=stem)
+        self.decoder = Decoder((16, 24, 64, 112), widths, clipped)
         self.head = nn.Conv2d(widths[0], joints + 1, 1)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.constant_(self.head.bias, -4.0)  # most cells are empty
@@ -48,8 +53,9 @@ class Prior(nn.Module):
     def forward(self, image: Tensor) -> PriorOutput:
         """Run the prior on normalised images (B, 3, S, S), S a multiple of 32."""
         levels, pooled = self.trunk(image)
-        maps = self.head(self.decoder(levels[1:])[0])
-        return PriorOutput(maps[:, :-1], maps[:, -1:], self.presence(pooled), self.right(pooled), levels[2])
+        levels = levels[-4:]  # without the map of half the resolution, which a dense stem skips
+        maps = self.head(self.decoder(levels)[0])
+        return PriorOutput(maps[:, :-1], maps[:, -1:], self.presence(pooled), self.right(pooled), levels[1])
 
 
 assert BLOCKS[SHALLOW_BLOCK + 1].stride == 2, "shallow features are the last map of their resolution"

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ..stages import Stage, StagedNetwork
 from .device_spiral import DeviceSpiral
@@ -62,19 +64,48 @@ class MeshStage(Stage):
         return vertices, *(each.sigmoid() for each in logits if each is not None)
 
 
+class _Join(nn.Module):
+    """What takes the place of an aggregation whose sums are in the weights behind it."""
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        return torch.cat(maps, 1)
+
+
 class DeviceMeshStage(MeshStage):
-    """The same function in fewer operators, for one hand and weights that stay as they are."""
+    """The same function in fewer operators, for one hand and weights that stay as they are.
+
+    Sub-poses are sums of heat maps, and only convolutions read them, so that these do the sums with their own.
+    """
 
     def __init__(self, net: HandNet) -> None:
         super().__init__(net)
-        self.spiral = DeviceSpiral(net.mesh.spiral, net.mesh.lift)
+        self.mesh = mesh = copy.deepcopy(net.mesh)
+        groups = mesh.cues.matrix[:, :, 0, 0]
+        entered = mesh.enter.in_channels - mesh.cues.channels  # decoded features come before the cues there
+        for layer, first in ((mesh.project, 0), (mesh.enter, entered)):
+            _sum_in(layer, first, groups)
+        mesh.cues = _Join()
+        self.spiral = DeviceSpiral(net.mesh.spiral, net.mesh.lift, net.mesh.root[0], UNIT)
 
     def forward(self, features: Tensor, heatmaps: Tensor, silhouette: Tensor) -> tuple[Tensor, ...]:
         """Return the tensors of ``outputs`` from those of ``inputs``."""
         tokens, *logits = self.mesh.encode(features, heatmaps, silhouette)
-        vertices = self.spiral(tokens[0])
-        vertices = UNIT * (vertices - self.mesh.root[0] @ vertices)
-        return self._named(vertices[None], *logits)
+        return self._named(self.spiral(tokens[0])[None], *logits)
+
+
+@torch.no_grad()
+def _sum_in(layer: nn.Conv2d, first: int, groups: Tensor) -> None:
+    """Fold sums of heat maps, groups (N, J), into a convolution that reads them as its last N channels.
+
+    Its channels are ``first`` others, J heat maps, some others, and the sums.
+    """
+    count, joints = groups.shape
+    before, maps, between, sums = layer.weight.split(
+        [first, joints, layer.in_channels - first - joints - count, count], 1
+    )
+    maps = maps + torch.einsum("ogyx,gj->ojyx", sums.double(), groups.double()).float()
+    layer.weight = nn.Parameter(torch.cat([before, maps, between], 1))
+    layer.in_channels -= count
 
 
 def load_staged(path: Path) -> StagedNetwork:

@@ -94,7 +94,10 @@ class TaughtObjective(HandNetObjective):
 
 
 def start_from(teacher: HandNet, student: HandNet) -> None:
-    """Give the student all weights that the teacher has for it; blocks take those of the same place."""
+    """Give the student all weights that the teacher has for it.
+
+    Blocks take those of the same place, and a matrix of low rank the nearest one to the teacher's.
+    """
     wanted, found = student.state_dict(), {}
     for name, weight in teacher.state_dict().items():
         for stage in ("prior", "mesh"):
@@ -106,6 +109,14 @@ def start_from(teacher: HandNet, student: HandNet) -> None:
                 name = f"{prefix}{has.index(place)}.{rest}" if place in has else ""
         if name in wanted and wanted[name].shape == weight.shape:
             found[name] = weight
+    name, factor = "mesh.global_features", wanted.get("mesh.global_features.0.weight")
+    full = teacher.state_dict().get(f"{name}.weight")
+    if factor is not None and full is not None and factor.shape[1] == full.shape[1]:
+        left, values, right = torch.linalg.svd(full, full_matrices=False)
+        rank = len(factor)
+        parts = {"0.weight": values[:rank, None] * right[:rank], "1.weight": left[:, :rank]}
+        parts["1.bias"] = teacher.state_dict()[f"{name}.bias"]
+        found |= {f"{name}.{part}": weight for part, weight in parts.items()}
     if teacher.mesh.presence is None:  # both stages pool the same kind of features
         for part in ("weight", "bias"):
             name = f"mesh.presence.{part}"

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["BLOCKS", "EXPANDED", "LAST", "Block", "BlockSpec", "Conv", "Trunk", "load_pretrained"]
+from .depthwise import Depthwise5
+
+__all__ = ["BLOCKS", "DENSE", "EXPANDED", "LAST", "Block", "BlockSpec", "Conv", "Trunk", "load_pretrained"]
 
 
 class BlockSpec(NamedTuple):
@@ -49,6 +51,8 @@ EXPANDED = 672
 #: Stands for its layers where the blocks of a trunk are listed.
 LAST = len(BLOCKS)
 STEM = 16
+#: The first block behind a dense stem, which stands for the blocks before it too.
+DENSE = 2
 #: Images at a time in layers that do not learn: the large maps between them then stay in a processor's cache.
 FEW = 2
 
@@ -61,7 +65,10 @@ class Conv(nn.Module):
         total = max(kernel - stride, 0)
         self.before, self.after = total // 2, total - total // 2
         symmetric = self.before == self.after
-        self.conv = nn.Conv2d(inp, out, kernel, stride, self.before if symmetric else 0, groups=groups)
+        if groups == inp == out and (kernel, stride) == (5, 1):
+            self.conv: nn.Conv2d = Depthwise5(inp)
+        else:
+            self.conv = nn.Conv2d(inp, out, kernel, stride, self.before if symmetric else 0, groups=groups)
         self.pad = not symmetric
         self.act = act
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_in", nonlinearity="relu" if act else "linear")
@@ -107,6 +114,10 @@ class Trunk(nn.Module):
     blocks : sequence of int, optional
         Blocks from there on that it has, and `LAST` if it has the expanded layers behind them; default: all. A block
         that neither halves the resolution nor changes the channels adds to its input, and can be left out.
+    stem : (int, int), optional
+        Channels of two dense convolutions that stand for the stem and the blocks before `DENSE`; default: MediaPipe's
+        stem and blocks. They have two thirds of the multiply-adds, and none at full width on the largest map, where
+        depthwise layers wait for memory: half the time.
 
     Attributes
     ----------
@@ -121,19 +132,24 @@ class Trunk(nn.Module):
         If the blocks do not follow one another.
     """
 
-    def __init__(self, first: int = 0, blocks: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, first: int = 0, blocks: Sequence[int] | None = None, stem: tuple[int, int] | None = None
+    ) -> None:
         super().__init__()
-        self.first = first
-        every = range(first, LAST + 1)
+        self.first, self.dense = first, first == 0 and stem is not None
+        every = range(DENSE if self.dense else first, LAST + 1)
         self.chosen = chosen = tuple(every) if blocks is None else tuple(blocks)
         self.places = tuple(k for k in chosen if k != LAST)
         channels = STEM if first == 0 else BLOCKS[first - 1].out
-        if first == 0:
+        if self.dense:
+            fine, coarse = stem
+            self.stem = nn.Sequential(Conv(3, fine, 3, 2), Conv(fine, coarse, 3, 2), Conv(coarse, STEM, act=False))
+        elif first == 0:
             self.stem = nn.Sequential(Conv(3, 24, 3, 2), Conv(24, 24, 3, 1, 24), Conv(24, STEM, act=False))
         skipped = [k for k in every[:-1] if k not in chosen]
         needed = [k for k in skipped if BLOCKS[k].stride == 2 or BLOCKS[k].out != (BLOCKS[k - 1].out if k else STEM)]
         if needed or list(chosen) != sorted({*chosen} & {*every}):
-            raise ValueError(f"blocks {chosen}: need some of {first} to {LAST} in order, and not without {needed}")
+            raise ValueError(f"blocks {chosen}: need some of {every[0]} to {LAST} in order, and not without {needed}")
         self.blocks = nn.ModuleList()
         for place in self.places:
             self.blocks.append(Block(channels, BLOCKS[place]))
@@ -165,10 +181,18 @@ class Trunk(nn.Module):
         x = levels[-1]
         return levels, (x if self.last is None else self.last(x)).mean((2, 3))
 
+    def shallow(self, image: Tensor, last: int) -> list[Tensor]:
+        """Last maps of the two finest resolutions that come out, by the layers up to the block of place ``last``."""
+        layers = [block for place, block in zip(self.places, self.blocks, strict=True) if place <= last]
+        return _run([self.stem, *layers], [image])[-2:]
+
     def convolutions(self) -> Iterator[tuple[int, nn.Conv2d]]:
-        """All convolutions in the order in which they run, each with its number in the whole trunk."""
+        """All convolutions in the order in which they run, each with its number in MediaPipe's trunk.
+
+        A dense stem has none there.
+        """
         parts = [(3 + 3 * place, block) for place, block in zip(self.places, self.blocks, strict=True)]
-        if self.first == 0:
+        if self.first == 0 and not self.dense:
             parts.insert(0, (0, self.stem))
         if self.last is not None:
             parts.append((3 + 3 * LAST, self.last))
