@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .compiled import core
 from .errors import CameraError, InputError
 from .values import is_number
 
@@ -190,6 +191,10 @@ class Camera:
             Pixels.
         """
         p = np.asarray(points, dtype=np.float64)
+        if core is not None and p.shape[-1:] == (3,) and p.flags.c_contiguous:
+            pixels = np.empty((*p.shape[:-1], 2))
+            core.project(p, self.fx, self.fy, self.cx, self.cy, pixels)
+            return pixels
         depth = np.where(p[..., 2] > 0, p[..., 2], np.nan)
         return np.stack([self.fx * p[..., 0] / depth + self.cx, self.fy * p[..., 1] / depth + self.cy], axis=-1)
 

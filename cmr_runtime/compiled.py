@@ -8,19 +8,23 @@ has the same in NumPy; ``CMR_RUNTIME_COMPILED=0`` in the environment has them us
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from types import ModuleType
 
 __all__ = ["core"]
+
+#: Of the functions that this version calls (`core/module.c`); a library left from another build is not taken.
+INTERFACE = 1
 
 
 def _load() -> ModuleType | None:
     if os.environ.get("CMR_RUNTIME_COMPILED") == "0":
         return None
     try:
-        from . import _core  # type: ignore[attr-defined, unused-ignore]
+        found = import_module("._core", __package__)
     except ImportError:
         return None
-    return _core
+    return found if getattr(found, "INTERFACE", None) == INTERFACE else None
 
 
 #: The extension module, or None.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import combinations
 from time import perf_counter
 
@@ -18,11 +18,11 @@ import numpy.typing as npt
 
 from .camera import Camera
 from .finding import Finder
-from .motion import Motion, extent
+from .motion import Motion, extent, mean_distance
 from .pipeline import Pipeline
 from .recall import Said
 from .resting import SURPRISE, Rest
-from .results import Hand
+from .results import Hand, changed
 from .roi import Roi
 from .smoothing import Smoother
 from .view import View, Viewer
@@ -94,11 +94,11 @@ class Track:
         self.side, self.seen = hand.handedness, time
         self.sure = self.sure or hand.handedness_score >= SURE
         if self.smoother is None:
-            return replace(hand, track_id=self.number)
+            return changed(hand, track_id=self.number)
         start = perf_counter()
         shown = self.smoother(hand, time)
-        times = replace(hand.times, smooth=1e3 * (perf_counter() - start))
-        return replace(shown, track_id=self.number, times=times)
+        times = changed(hand.times, smooth=1e3 * (perf_counter() - start))
+        return changed(shown, track_id=self.number, times=times)
 
     def distance(self, hand: Hand, time: float) -> float:
         """How little a hand is what this track expects, in extents."""
@@ -200,7 +200,7 @@ class Follower:
                 continue
             hand, left = self._stages.remembered(image, view, camera, metric)
             if self._holds(track, hand, time):
-                hand = hand if spent is None else replace(hand, times=hand.times + spent)
+                hand = hand if spent is None else changed(hand, times=hand.times + spent)
                 seen[track], said[hand] = hand, left
         return seen, said
 
@@ -270,7 +270,7 @@ def _same(a: Hand, b: Hand) -> bool:
     Hands that cross share a region but not their joints; two results of one hand share them even where they disagree
     on its side, or were looked at in different regions.
     """
-    apart = float(np.linalg.norm(a.keypoints.astype(np.float64) - b.keypoints, axis=1).mean())
+    apart = mean_distance(a.keypoints.astype(np.float64), b.keypoints.astype(np.float64))
     return apart < NEAR * max(extent(a), extent(b))
 
 

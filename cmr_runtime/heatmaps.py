@@ -6,6 +6,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from .compiled import core
+
 __all__ = ["decode"]
 
 # Half the window around the peak, cells: two on each side see a peak of usual width and little of its neighbours.
@@ -49,6 +51,10 @@ def decode(
         Probability of the largest cell, 0 to 1.
     """
     count, rows, columns = heatmaps.shape
+    if core is not None and heatmaps.dtype == np.float32 and heatmaps.flags.c_contiguous:
+        points, heights = np.empty((count, 2)), np.empty(count)
+        if core.decode_heatmaps(heatmaps, count, rows, columns, S, cell_centre, points, heights):
+            return points, heights
     flat = heatmaps.reshape(count, -1)
     best = flat.argmax(axis=1)
     first = np.arange(count)[:, None] * flat.shape[1]

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from .arguments import MAX_REACH
 from .camera import Camera
+from .compiled import core
 from .finding import ROOMY
 from .results import Hand
 from .roi import Roi
@@ -32,27 +34,34 @@ class Motion:
     """The last placed joints of a hand, when that was, and how fast it went."""
 
     def __init__(self) -> None:
-        self._at = np.zeros(3)
-        self._velocity = np.zeros(3)
+        # Direction at a depth of 1 and the logarithm of the depth, and what they change by in a second.
+        self._at = self._velocity = (0.0, 0.0, 0.0)
         self._time = -math.inf
+        self._expected: tuple[float, Camera, _Float] | None = None
 
     def update(self, hand: Hand, time: float) -> None:
         """Take over the hand of a frame, seconds."""
         place = _place(hand.translation)
         gap = time - self._time
         if gap > HORIZON:
-            self._velocity = np.zeros(3)
+            self._velocity = (0.0, 0.0, 0.0)
         else:
-            share = -np.expm1(-gap / np.array(AVERAGED))
-            self._velocity = self._velocity + share * ((place - self._at) / gap - self._velocity)
+            x, y, log_depth = (
+                velocity - math.expm1(-gap / averaged) * ((to - at) / gap - velocity)
+                for velocity, averaged, to, at in zip(self._velocity, AVERAGED, place, self._at, strict=True)
+            )
+            self._velocity = x, y, log_depth
         self._at, self._time = place, time
-        self._shape = hand.joints.astype(np.float64) - hand.translation
+        self._shape: _Float = hand.joints - hand.translation
         self._roi = hand.roi
+        self._expected = None
 
     def root(self, time: float) -> _Float:
         """Where the root is expected, (3,) metres, camera frame."""
-        x, y, log_depth = self._at + min(time - self._time, HORIZON) * self._velocity
-        return math.exp(log_depth) * np.array([x, y, 1.0])
+        ahead = min(time - self._time, HORIZON)
+        (x, y, log_depth), (dx, dy, deeper) = self._at, self._velocity
+        depth = math.exp(log_depth + ahead * deeper)
+        return np.array([depth * (x + ahead * dx), depth * (y + ahead * dy), depth])
 
     @property
     def region(self) -> Roi:
@@ -61,7 +70,9 @@ class Motion:
 
     def points(self, time: float, camera: Camera) -> _Float:
         """Where the joints are expected, (J, 2) pixels: as they were placed, steadier than 2D keypoints."""
-        return camera.project(self._shape + self.root(time))
+        if self._expected is None or self._expected[:2] != (time, camera):  # a frame asks for them twice
+            self._expected = time, camera, camera.project(self._shape + self.root(time))
+        return self._expected[2]
 
     def roi(self, time: float, camera: Camera) -> Roi:
         """Where to look for the hand, turned so that it points up; the last region if it goes out of reach."""
@@ -74,9 +85,9 @@ class Motion:
 
     def possible(self, root: _Float, time: float) -> bool:
         """Whether the hand can have come to this depth: a registration that fails may put it anywhere."""
-        nearer = min(float(root[2]), math.exp(self._at[2]))
-        reach = UNSURE + FASTEST * (time - self._time) / nearer
-        return abs(math.log(root[2]) - float(self._at[2])) <= reach
+        depth, log_depth = float(root[2]), self._at[2]
+        reach = UNSURE + FASTEST * (time - self._time) / min(depth, math.exp(log_depth))
+        return abs(math.log(depth) - log_depth) <= reach
 
     def distance(self, hand: Hand, time: float) -> float:
         """How far a hand of a frame is from where this one is expected: in extents, a doubled depth counting as one."""
@@ -87,16 +98,30 @@ class Motion:
 
     def surprise(self, hand: Hand, time: float) -> float:
         """Mean distance of a hand's joints in the image from where they are expected, in extents."""
-        apart = hand.camera.project(hand.joints) - self.points(time, hand.camera)
-        return float(np.linalg.norm(apart, axis=1).mean()) / extent(hand)
+        placed = hand.camera.project(hand.joints)
+        return mean_distance(placed, self.points(time, hand.camera)) / _extent(placed)
 
 
 def extent(hand: Hand) -> float:
     """Larger side of the box around the placed joints, pixels."""
-    return max(float(np.ptp(hand.camera.project(hand.joints), axis=0).max()), 1.0)
+    return _extent(hand.camera.project(hand.joints))
 
 
-def _place(root: _Float) -> _Float:
+def mean_distance(points: _Float, others: _Float) -> float:
+    """Mean distance of points, (N, 2) float64, from others, one by one."""
+    if core is not None and points.flags.c_contiguous and others.flags.c_contiguous:
+        return cast("float", core.mean_distance(points, others))
+    return float(np.linalg.norm(points - others, axis=1).mean())
+
+
+def _extent(points: _Float) -> float:
+    """Larger side of the box around points, (N, 2) float64 pixels, 1 at least."""
+    if core is not None and points.flags.c_contiguous:
+        return max(cast("float", core.extent(points)), 1.0)
+    return max(float(np.ptp(points, axis=0).max()), 1.0)
+
+
+def _place(root: _Float) -> tuple[float, float, float]:
     """Direction, (x, y) at a depth of 1, and the logarithm of the depth."""
-    x, y, z = (float(value) for value in root)
-    return np.array([x / z, y / z, math.log(z)])
+    x, y, z = root.tolist()
+    return x / z, y / z, math.log(z)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from .bundle import Bundle
 from .errors import BundleError
 from .manifest import graph_part
+from .roi import Roi, normalise
 from .session import CPU, Form, Shapes, check_shapes, open_session
 
 __all__ = ["MeshOutput", "MeshStage", "PriorOutput", "PriorStage"]
@@ -135,19 +136,24 @@ class PriorStage:
         self._names = [name for name in _PRIOR if name in shapes]  # coarse heat maps are for readers of the graph
         self.shapes = {name: shapes[name] for name in self._names}
         _check_square(self.shapes, ("heatmaps", "silhouette"), self._part)
-        self._gain = (1.0 / (255.0 * np.array(bundle.std, np.float32))).reshape(3, 1, 1)
-        self._bias = (np.array(bundle.mean, np.float32) / np.array(bundle.std, np.float32)).reshape(3, 1, 1)
+        mean, std = np.array(bundle.mean, np.float32), np.array(bundle.std, np.float32)
+        self._gain: _Array = 1.0 / (255.0 * std)
+        self._bias: _Array = mean / std
         self._buffer = np.empty((1, 3, S, S), np.float32)
 
     def __call__(self, crop: npt.NDArray[np.uint8]) -> PriorOutput:
-        """Run on a crop, (S, S, 3) uint8 RGB. Not for two threads at once: the input buffer is shared.
+        """Run on a crop, (S, S, 3) uint8 RGB, as `run` does. Not for two threads at once: they share `prepared`."""
+        return self.run(self.prepared(crop))
+
+    def run(self, shown: _Array) -> PriorOutput:
+        """Run on a crop as the graph takes it: what `prepared` or `sampled` gave.
 
         Raises
         ------
         BundleError
             The network gives keypoints that are not finite.
         """
-        tensors = self._session.run(self._names, {"image": self.prepared(crop)})
+        tensors = self._session.run(self._names, {"image": shown})
         output = PriorOutput(**{name: _PRIOR[name](value) for name, value in zip(self._names, tensors, strict=True)})
         if output.keypoints is not None and not np.isfinite(output.keypoints).all():
             raise BundleError(f"{self._part} gives keypoints that are not finite; export it again")
@@ -155,8 +161,12 @@ class PriorStage:
 
     def prepared(self, crop: npt.NDArray[np.uint8]) -> _Array:
         """Return a crop as the graph takes it, (1, 3, S, S), in a buffer that the next call fills again."""
-        np.multiply(crop.transpose(2, 0, 1), self._gain, out=self._buffer[0])
-        np.subtract(self._buffer[0], self._bias, out=self._buffer[0])
+        normalise(crop, self._gain, self._bias, self._buffer[0])
+        return self._buffer
+
+    def sampled(self, image: npt.NDArray[np.uint8], roi: Roi) -> _Array:
+        """Return the crop of a region of an image, (H, W, 3) RGB, as `prepared` does, in the same buffer."""
+        roi.fill(image, self._gain, self._bias, self._buffer[0])
         return self._buffer
 
 

@@ -12,13 +12,16 @@ import numpy.typing as npt
 
 from .bundle import Bundle
 from .camera import Camera
+from .compiled import core
 from .errors import BundleError
 from .heatmaps import decode
 from .network import MeshOutput, MeshStage, PriorStage
 from .recall import Recall, Said
-from .registration import Registrar
+from .registration import Registrar, Registration
 from .registration.checks import MIN_JOINTS, MIN_SCORE
 from .results import Hand, StageTimes
+from .rig import Entries
+from .roi import Roi
 from .session import CPU
 from .silhouette import contour, cut
 from .view import View, Viewer
@@ -106,6 +109,7 @@ class Pipeline:
             )
         self._registrar = Registrar(hand_scale, solver, hand_length=hand_length)
         self._regressor = bundle.topology.joint_regressor.astype(np.float64)
+        self._entries = Entries.of(bundle.topology.joint_regressor)
         right = bundle.topology.faces
         left = np.ascontiguousarray(right[:, ::-1])
         left.setflags(write=False)
@@ -147,22 +151,15 @@ class Pipeline:
         output = self._mesh(view.prior)
         meshed = perf_counter()
         cues = self._decode(image, view, output)
-        vertices = view.roi.to_camera(output.vertices, camera)
-        joints = self._regressor @ vertices
-        root = joints[self._bundle.root_joint].copy()
-        if not np.isfinite(root).all():
-            raise BundleError(f"mesh stage of {self._bundle.source} gives values that are not finite; export it again")
-        vertices -= root
-        joints -= root
+        vertices, joints = self._relative(output.vertices, view.roi, camera)
         decoded = perf_counter()
         # The registration wants a few joints to rely on; where none stands out, all count alike.
-        few = (cues.scores >= MIN_SCORE).sum() < MIN_JOINTS
+        few = np.count_nonzero(cues.scores >= MIN_SCORE) < MIN_JOINTS
         weights = np.maximum(cues.scores, MIN_SCORE) if few else cues.scores
         fit = self._registrar(
             vertices, joints, cues.keypoints, weights, cues.outline, camera, cut=cues.marks, metric=metric
         )
-        placed = fit.scale * joints + fit.translation
-        keypoints = _settle(cues.keypoints, cues.scores, camera.project(placed))
+        mesh, placed, keypoints = _placed(vertices, joints, fit, cues, camera)
         done = perf_counter()
         presence = view.presence
         if view.recalled:
@@ -171,9 +168,9 @@ class Pipeline:
         side: Literal["left", "right"] = "left" if view.roi.mirrored else "right"
         probability = view.right if side == "right" else 1.0 - view.right
         hand = Hand(
-            vertices=(fit.scale * vertices + fit.translation).astype(np.float32),
-            joints=placed.astype(np.float32),
-            keypoints=keypoints.astype(np.float32),
+            vertices=mesh,
+            joints=placed,
+            keypoints=keypoints,
             keypoint_scores=cues.scores.astype(np.float32),
             silhouette=np.empty((0, 2), np.float32) if cues.outline is None else cues.outline,
             translation=fit.translation,
@@ -196,6 +193,26 @@ class Pipeline:
         )
         return hand, Said(view.prior, output)
 
+    def _relative(
+        self, mesh: npt.NDArray[np.float32], roi: Roi, camera: Camera
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Vertices and joints, relative to the root, in the camera's frame, of the network's mesh in a region."""
+        root_joint = self._bundle.root_joint
+        if core is not None:
+            vertices, joints = np.empty(mesh.shape), np.empty((len(self._regressor), 3))
+            region = roi.cx, roi.cy, roi.angle, roi.mirrored
+            pinhole = camera.fx, camera.fy, camera.cx, camera.cy
+            if core.relative_hand(mesh, region, pinhole, self._entries, root_joint, vertices, joints):
+                return vertices, joints
+        vertices = roi.to_camera(mesh, camera)
+        joints = self._regressor @ vertices
+        root = joints[root_joint].copy()
+        if not np.isfinite(root).all():
+            raise BundleError(f"mesh stage of {self._bundle.source} gives values that are not finite; export it again")
+        vertices -= root
+        joints -= root
+        return vertices, joints
+
     def _decode(self, image: _Image, view: View, output: MeshOutput) -> _Cues:
         """Refined cues; where the mesh stage gives none, those of the prior stage."""
         S = self._size
@@ -210,6 +227,27 @@ class Pipeline:
         outline = view.roi.to_image(crop_outline, S).astype(np.float32)
         marks = cut(crop_outline, outline, S, image.shape[1], image.shape[0])
         return _Cues(keypoints, scores, outline, marks)
+
+
+def _placed(
+    vertices: npt.NDArray[np.float64],
+    joints: npt.NDArray[np.float64],
+    fit: Registration,
+    cues: _Cues,
+    camera: Camera,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Vertices and joints where they are, and keypoints settled with these."""
+    if core is not None:
+        shown = tuple(np.empty(shape, np.float32) for shape in (vertices.shape, joints.shape, cues.keypoints.shape))
+        pinhole = camera.fx, camera.fy, camera.cx, camera.cy
+        core.place_hand(
+            vertices, joints, fit.scale, fit.translation, pinhole, cues.keypoints, cues.scores, _MESH_WEIGHT, *shown
+        )
+        return shown[0], shown[1], shown[2]
+    placed = fit.scale * joints + fit.translation
+    keypoints = _settle(cues.keypoints, cues.scores, camera.project(placed))
+    mesh = fit.scale * vertices + fit.translation
+    return mesh.astype(np.float32), placed.astype(np.float32), keypoints.astype(np.float32)
 
 
 def _settle(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -85,9 +86,15 @@ class Recall:
 
     def __call__(self, crop: npt.NDArray[np.uint8], said: Said) -> PriorOutput:
         """Run on a crop, (S, S, 3) uint8 RGB. Presence and side stay as they were last told."""
-        (features,) = self._session.run(["features"], {"image": self._prior.prepared(crop)})
+        return self.run(self._prior.prepared(crop), said)
+
+    def run(self, shown: npt.NDArray[np.float32], said: Said) -> PriorOutput:
+        """Run on a crop as `PriorStage.run` takes it."""
+        (features,) = self._session.run(["features"], {"image": shown})
         fine = said.mesh.silhouette
         assert fine is not None
-        parts = fine.reshape(self._cells, len(fine) // self._cells, self._cells, -1)
-        outline: npt.NDArray[np.float32] = parts.mean(axis=(1, 3))
-        return replace(said.prior, heatmaps=said.mesh.heatmaps, silhouette=outline, features=features)
+        # By a whole factor this is the mean of the cells within each.
+        outline = cv2.resize(fine, (self._cells, self._cells), interpolation=cv2.INTER_AREA)
+        return replace(
+            said.prior, heatmaps=said.mesh.heatmaps, silhouette=np.asarray(outline, np.float32), features=features
+        )

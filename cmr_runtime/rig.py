@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,17 +11,37 @@ import numpy.typing as npt
 from .errors import InputError
 from .topology import Topology
 
-__all__ = ["Rig", "along_bones", "norms"]
+__all__ = ["MOST_JOINTS", "Entries", "Rig", "along_bones", "norms"]
 
 _Float = npt.NDArray[np.floating[Any]]
 
 #: Metres within which a vertex follows its nearest bone rather than the next ones.
 REACH = 0.004
+#: Share of a joint's move, some millimetres, under which the compiled core takes a vertex not to follow it.
+NOTHING = 1e-9
+#: Most joints that the compiled core has room for; a hand has 21.
+MOST_JOINTS = 64
 
 
 def norms(vectors: _Float) -> _Float:
     """Lengths of vectors that are columns: (D, ...) to (...)."""
     return cast("_Float", np.sqrt(np.add.reduce(vectors * vectors)))
+
+
+class Entries(NamedTuple):
+    """The entries of a matrix that are not 0, as the compiled core takes them: a joint regressor has few."""
+
+    starts: npt.NDArray[np.intc]
+    """Those of row j are from starts[j] to starts[j + 1] - 1."""
+    columns: npt.NDArray[np.intc]
+    weights: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, matrix: _Float) -> Entries:
+        """Entries of a matrix."""
+        rows, columns = np.nonzero(matrix)
+        starts = np.searchsorted(rows, np.arange(len(matrix) + 1))
+        return cls(starts.astype(np.intc), columns.astype(np.intc), matrix[rows, columns].astype(np.float32))
 
 
 class Rig:
@@ -42,6 +62,9 @@ class Rig:
         Joints are vertices times this.
     follow : (J, V) float32
         Vertices move by the moves of the joints times this, and the joints then do as they should, or nearly.
+    packed : tuple or None
+        The same for the compiled core: numbers of bones, joints and vertices, the root, numbers of entries; then all
+        arrays of whole numbers, and all of real ones. None for more joints than it has room for.
     """
 
     def __init__(self, topology: Topology, root: int) -> None:
@@ -65,8 +88,22 @@ class Rig:
         self._paths = paths - paths[:, root, None]
         follow = _follow(topology.template, topology.joint_regressor @ topology.template, parents)
         # The joints of a mesh moved so follow only nearly as they should; it is moved so that they do.
-        self.follow = (np.linalg.pinv(follow @ self.regressor, rcond=0.1) @ follow).astype(np.float32)
+        moves = np.linalg.pinv(follow @ self.regressor, rcond=0.1)
+        self.follow = (moves @ follow).astype(np.float32)
         self._then = self.follow @ self.regressor
+        self.packed = None
+        if len(parents) <= MOST_JOINTS:
+            near = Entries.of(np.where(follow > NOTHING, follow, 0.0).T)
+            self.packed = self._pack(parents[ends], ends, moves, Entries.of(topology.joint_regressor), near)
+
+    def _pack(
+        self, starts: npt.NDArray[Any], ends: npt.NDArray[Any], moves: _Float, regressor: Entries, follow: Entries
+    ) -> tuple[tuple[int, ...], npt.NDArray[np.intc], npt.NDArray[np.float32]]:
+        """Order of smoothing_python.c; vertices move by the moves of the joints times `moves` times `follow`."""
+        sizes = len(ends), len(moves), len(follow.starts) - 1, self.root, len(regressor.columns), len(follow.columns)
+        whole = starts, ends, regressor.starts, regressor.columns, follow.starts, follow.columns
+        real = self._paths.ravel(), self._then.ravel(), moves.ravel(), regressor.weights, follow.weights
+        return sizes, np.concatenate(whole).astype(np.intc), np.concatenate(real).astype(np.float32)
 
     def lengths(self, joints: _Float) -> _Float:
         """Lengths of the bones, (B,), of joints (3, J)."""

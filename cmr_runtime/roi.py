@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .camera import Camera
+from .compiled import core
 from .errors import InputError
 
-__all__ = ["Roi"]
+__all__ = ["Roi", "normalise"]
 
 # Image pixels per crop pixel above which bilinear sampling skips pixels, so that the image is averaged down first.
 _ALIASING = 2.0
@@ -95,12 +96,12 @@ class Roi:
         mirrored : bool
             Carried over to the region.
         """
-        p = np.asarray(points, dtype=np.float64)
-        turn = _turn(angle)
-        along = p @ turn
-        low, high = along.min(axis=0), along.max(axis=0)
-        cx, cy = turn @ (0.5 * (low + high))
-        return cls(float(cx), float(cy), float(scale * max(float((high - low).max()), 1.0)), angle, mirrored)
+        c, s = math.cos(angle), math.sin(angle)
+        turned = np.asarray(points, dtype=np.float64) @ np.array([[c, -s], [s, c]])
+        (left, right), (top, bottom) = map(_ends, turned.T.tolist())
+        x, y = 0.5 * (left + right), 0.5 * (top + bottom)
+        size = float(scale * max(right - left, bottom - top, 1.0))
+        return cls(c * x - s * y, s * x + c * y, size, angle, mirrored)
 
     @classmethod
     def upright(cls, joints: npt.ArrayLike, scale: float, angle: float = 0.0, mirrored: bool = False) -> Roi:
@@ -120,8 +121,9 @@ class Roi:
         """
         p = np.asarray(joints, dtype=np.float64)
         if len(p) == _JOINTS:
-            across, down = p[_KNUCKLE] - p[_WRIST]
-            if math.hypot(across, down) > _FORESHORTENED * float(np.ptp(p, axis=0).max()):
+            across, down = (p[_KNUCKLE] - p[_WRIST]).tolist()
+            (left, right), (top, bottom) = map(_ends, p.T.tolist())
+            if math.hypot(across, down) > _FORESHORTENED * max(right - left, bottom - top):
                 angle = math.atan2(across, -down)
         return cls.around(p, scale, angle, mirrored)
 
@@ -151,16 +153,36 @@ class Roi:
         (S, S, 3) uint8
             Bilinear, averaged first where the crop is much coarser than the image; black outside the image.
         """
-        matrix, source = self.matrix(S), image
-        ratio = self.size / S
-        if ratio > _ALIASING:
-            source, shift = self._reduced(image, ratio)
-            if source.size == 0:
-                return np.zeros((S, S, 3), np.uint8)
-            matrix = matrix @ shift
-        # OpenCV's sampler has 1/32 pixel steps; that is far below what the network resolves.
-        crop = cv2.warpAffine(source, matrix, (S, S), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        return cast("npt.NDArray[np.uint8]", crop)
+        return self._sample(*self._source(image, S), S)
+
+    def fill(
+        self,
+        image: npt.NDArray[np.uint8],
+        gain: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        planes: npt.NDArray[np.float32],
+    ) -> None:
+        """Sample the region as a network takes it: `crop`, channels first, times a gain, less a bias.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8
+            Any channel order.
+        gain, bias : (3,) float32
+            By channel.
+        planes : (3, S, S) float32
+            Filled with the crop of that size.
+        """
+        S = planes.shape[-1]
+        source, shift = self._source(image, S)
+        if (
+            core is not None
+            and source.dtype == np.uint8
+            and source.flags.c_contiguous
+            and core.warp(source, *source.shape[:2], self._back(shift, S), S, gain, bias, planes)
+        ):
+            return
+        normalise(self._sample(source, shift, S), gain, bias, planes)
 
     def to_image(self, points: npt.ArrayLike, S: int) -> npt.NDArray[np.float64]:
         """Pixels of the image for pixels (N, 2) of the S × S crop."""
@@ -174,8 +196,8 @@ class Roi:
 
         Mirroring is not part of it: negate x first (`to_camera` does).
         """
-        turn = np.eye(3)
-        turn[:2, :2] = _turn(self.angle)
+        c, s = math.cos(self.angle), math.sin(self.angle)
+        turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
         rotation: npt.NDArray[np.float64] = camera.rotation_towards((self.cx, self.cy)) @ turn
         return rotation
 
@@ -198,6 +220,33 @@ class Roi:
         """Linear part, (2, 2), of the map from pixels of the crop to pixels of the image."""
         c, s = self.size / S * math.cos(self.angle), self.size / S * math.sin(self.angle)
         return np.array([[-c, -s], [-s, c]] if self.mirrored else [[c, -s], [s, c]])
+
+    def _source(
+        self, image: npt.NDArray[np.uint8], S: int
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64] | None]:
+        """Return what to sample: the image, or what it is averaged down to and the map, (3, 3), from there to it."""
+        ratio = self.size / S
+        return self._reduced(image, ratio) if ratio > _ALIASING else (image, None)
+
+    def _sample(
+        self, source: npt.NDArray[np.uint8], shift: npt.NDArray[np.float64] | None, S: int
+    ) -> npt.NDArray[np.uint8]:
+        """Sample what `_source` gave."""
+        if source.size == 0:
+            return np.zeros((S, S, 3), np.uint8)
+        matrix = self.matrix(S) if shift is None else self.matrix(S) @ shift
+        # Some versions of OpenCV sample in steps of 1/32 pixel; that is far below what the network resolves.
+        crop = cv2.warpAffine(source, matrix, (S, S), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        return cast("npt.NDArray[np.uint8]", crop)
+
+    def _back(self, shift: npt.NDArray[np.float64] | None, S: int) -> tuple[float, ...]:
+        """Return the rows of the affine map, (2, 3), from pixels of the crop to those of what `_source` gave."""
+        (a, b), (c, d) = self._linear(S).tolist()
+        x, y, centre = self.cx, self.cy, 0.5 * (S - 1)
+        if shift is not None:
+            (factor, _, x0), (_, _, y0), _ = shift.tolist()
+            a, b, c, d, x, y = a / factor, b / factor, c / factor, d / factor, (x - x0) / factor, (y - y0) / factor
+        return a, b, x - centre * (a + b), c, d, y - centre * (c + d)
 
     def _reduced(
         self, image: npt.NDArray[np.uint8], ratio: float
@@ -230,6 +279,17 @@ class Roi:
         return part, np.array([[factor, 0.0, shift + x0], [0.0, factor, shift + y0], [0.0, 0.0, 1.0]])
 
 
+def normalise(
+    crop: npt.NDArray[np.uint8],
+    gain: npt.NDArray[np.float32],
+    bias: npt.NDArray[np.float32],
+    planes: npt.NDArray[np.float32],
+) -> None:
+    """Fill planes, (3, S, S), with a crop, (S, S, 3): times the gain, less the bias of its channel, (3,) each."""
+    np.multiply(crop.transpose(2, 0, 1), gain[:, None, None], out=planes)
+    np.subtract(planes, bias[:, None, None], out=planes)
+
+
 def _span(centre: float, reach: float, length: int, multiple: int) -> tuple[int, int]:
     """Part of an image's side that a region touches, its length a multiple if the image is long enough for that."""
     low = min(max(math.floor(centre - reach), 0), length)
@@ -240,6 +300,6 @@ def _span(centre: float, reach: float, length: int, multiple: int) -> tuple[int,
     return low, high
 
 
-def _turn(angle: float) -> npt.NDArray[np.float64]:
-    c, s = math.cos(angle), math.sin(angle)
-    return np.array([[c, -s], [s, c]])
+def _ends(values: list[float]) -> tuple[float, float]:
+    """Least and greatest of a few numbers, which takes NumPy longer; NaN if one of them is."""
+    return (min(values), max(values)) if not math.isnan(sum(values)) else (math.nan, math.nan)

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .compiled import core
+
 __all__ = ["contour", "cut"]
 
 #: The map is enlarged by this factor before its contour is traced.
@@ -40,12 +42,18 @@ def contour(probability: npt.NDArray[np.floating], S: int) -> npt.NDArray[np.flo
     found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not found:
         return None
-    largest = max(found, key=cv2.contourArea)
-    if len(largest) < 8 or cv2.contourArea(largest) < _SMALLEST * side * side:
+    areas = [cv2.contourArea(region) for region in found]
+    area = max(areas)
+    largest = found[areas.index(area)]
+    if len(largest) < 8 or area < _SMALLEST * side * side:
         return None
 
     # The traced pixels lie just inside; one Newton step along the gradient moves them onto the level itself.
     points = largest.reshape(-1, 2)
+    if core is not None:
+        outline = np.empty(points.shape, np.float32)
+        core.refine_contour(fine, side, points, _LEVEL, S / side, outline)
+        return outline
     row = side + 2
     padded = cv2.copyMakeBorder(fine, 1, 1, 1, 1, cv2.BORDER_REPLICATE).ravel()
     here, right, below, left, above = row + 1, row + 2, 2 * row + 1, row, 1
@@ -87,10 +95,18 @@ def cut(
     (N,) bool
     """
     flags = np.zeros(len(points_crop), dtype=np.bool_)
+    if core is not None and _plain(points_crop) and _plain(points_image):
+        core.cut(points_crop, points_image, S, width, height, _MARGIN, flags)
+        return flags
     for points, far in ((points_crop, np.array([S, S])), (points_image, np.array([width, height]))):
-        x, y, w, h = cv2.boundingRect(np.asarray(points, np.float32))  # whole pixels around the points
+        x, y, w, h = cv2.boundingRect(np.ascontiguousarray(points, np.float32))  # whole pixels around the points
         if min(x, y) > _MARGIN - 0.5 and max(x + w - far[0], y + h - far[1]) < -0.5 - _MARGIN:
             continue
         beyond = (points < _MARGIN - 0.5) | (points > far - 0.5 - _MARGIN)
         flags |= beyond[:, 0] | beyond[:, 1]
     return flags
+
+
+def _plain(points: npt.NDArray[np.floating]) -> bool:
+    """Whether the compiled core takes the points as they are."""
+    return points.dtype == np.float32 and points.flags.c_contiguous

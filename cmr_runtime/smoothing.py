@@ -9,14 +9,15 @@ fast one does not drag behind. All run on timestamps.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .compiled import core
 from .errors import InputError
-from .results import Hand
+from .results import Hand, changed
 from .rig import Rig, norms
 from .values import is_number
 
@@ -94,15 +95,21 @@ class AlphaBeta:
         Hertz per unit of lag a second.
     lag_cutoff : float
         Of the lag, hertz.
+
+    Attributes
+    ----------
+    state : (3, D, ...) array, or None
+        Value, velocity and lag, which go on in their place; None before the first value.
     """
 
     def __init__(self, cutoff: float, gain: float, lag_cutoff: float) -> None:
-        self._cutoff, self._gain, self._lag_cutoff = cutoff, gain, lag_cutoff
+        # Plain numbers, so that what is single stays single whatever kind of number the caller gives.
+        self._cutoff, self._gain, self._lag_cutoff = float(cutoff), float(gain), float(lag_cutoff)
         self.reset()
 
     def reset(self) -> None:
         """Begin anew: the next value is taken as it is."""
-        self._value: _Float | None = None
+        self.state: _Float | None = None
 
     def __call__(self, seen: _Float, dt: float, pull: float = 1.0, unit: float = 1.0) -> _Float:
         """Filter the next value.
@@ -122,20 +129,23 @@ class AlphaBeta:
         -------
         (D, ...) array
         """
-        if self._value is None:
-            self._value, self._velocity, self._lag = seen, np.zeros_like(seen), np.zeros_like(seen)
+        if self.state is None:
+            self.state = np.zeros((3, *seen.shape), seen.dtype)
+            self.state[0] = seen
             return seen
+        value, velocity, lag = self.state
         turn = 2.0 * math.pi * dt
-        predicted = self._value + dt * self._velocity
+        predicted = value + dt * velocity
         off = seen - predicted
         mean = turn * self._lag_cutoff
         mean /= 1.0 + mean
-        self._lag = (1.0 - mean) * self._lag + (mean / dt) * off
-        turning = turn * self._cutoff + (turn * self._gain * unit) * norms(self._lag)
+        lag[...] = (1.0 - mean) * lag + (mean / dt) * off
+        turning = turn * self._cutoff + (turn * self._gain * unit) * norms(lag)
         alpha = turning * pull / (1.0 + turning)
-        self._value = predicted + alpha * off
-        self._velocity = self._velocity + (alpha * alpha / (dt * (2.0 - alpha))) * off
-        return self._value
+        filtered: _Float = predicted + alpha * off
+        value[...] = filtered
+        velocity += (alpha * alpha / (dt * (2.0 - alpha))) * off
+        return filtered
 
 
 class Smoother:
@@ -155,13 +165,14 @@ class Smoother:
     """
 
     def __init__(self, settings: Smoothing, rig: Rig, spread: float, mesh: bool = True) -> None:
-        self._rig, self._variance, self._mesh, self._settling = rig, spread * spread, mesh, settings.settling
+        self._rig, self._variance, self._mesh, self._settling = rig, spread * spread, mesh, float(settings.settling)
         lag = settings.lag_cutoff
         self._direction = AlphaBeta(settings.direction_cutoff, settings.direction_gain, lag)
         self._depth = AlphaBeta(settings.depth_cutoff, settings.depth_gain, lag)
         self._shape = AlphaBeta(settings.shape_cutoff, settings.shape_gain, lag)
         # What keypoints show beyond the mesh is a matter of the image, like the shape.
         self._detail = AlphaBeta(settings.shape_cutoff, settings.shape_gain, lag)
+        self._rates = astuple(settings)[:-1]  # all but `settling`
         self._time = -math.inf
         self._sight = 0.0
         self._lengths: _Float | None = None
@@ -189,6 +200,8 @@ class Smoother:
                 each.reset()
             dt = min(dt, GAP)
         self._time = time
+        if core is not None and self._goes_on(hand):
+            return self._in_core(hand, dt)
 
         root, z = hand.translation.astype(np.float32), float(hand.translation[2])
         points = np.ascontiguousarray(((hand.vertices if self._mesh else hand.joints) - root).T)
@@ -196,7 +209,7 @@ class Smoother:
         factor = self._settle(hand.joints.T, dt)
         joints, points = self._with_lengths(self._shape(factor * points, dt))
         depth = math.exp(self._depth(np.array([math.log(factor * z)]), dt, self._pull(hand))[0])
-        direction = self._direction(hand.translation / z, dt, unit=factor * z)
+        direction = self._direction(np.divide(hand.translation, z, dtype=np.float64), dt, unit=factor * z)
         metres = z / hand.camera.fx
         detail = self._detail((hand.keypoints - hand.camera.project(hand.joints)).T * metres, dt)
 
@@ -205,12 +218,54 @@ class Smoother:
         placed = joints.T + root
         if not placed[:, 2].min() > 0:  # a hand at the lens, drawn back through it
             return hand
-        return replace(
+        return changed(
             hand,
             vertices=points.T + root if self._mesh else hand.vertices,
             joints=placed,
             keypoints=(hand.camera.project(placed) + detail.T / metres).astype(np.float32),
             translation=translation,
+            scale=factor * hand.scale,
+        )
+
+    def _goes_on(self, hand: Hand) -> bool:
+        """Whether the compiled core can take the hand on: it is known, and arrays are as the pipeline makes them."""
+        shape, lengths = self._shape.state, self._lengths
+        if shape is None or self._detail.state is None or self._rig.packed is None or not hand.translation[2] > 0:
+            return False
+        points = hand.vertices if self._mesh else hand.joints
+        arrays = (points, hand.joints, hand.keypoints, shape, shape if lengths is None else lengths)
+        return all(array.dtype == np.float32 and array.flags.c_contiguous for array in arrays)
+
+    def _in_core(self, hand: Hand, dt: float) -> Hand:
+        """Do in one call of the compiled core what `__call__` does; after `_goes_on`."""
+        assert core is not None
+        assert self._rig.packed is not None
+        vertices = hand.vertices if self._mesh else None
+        shown = (
+            None if vertices is None else np.empty_like(vertices),
+            np.empty_like(hand.joints),
+            np.empty_like(hand.keypoints),
+            np.empty(3),
+        )
+        camera = hand.camera
+        factor = core.smooth(
+            *self._rig.packed,
+            (*self._rates, dt, self._pull(hand), self._share(dt)),
+            (camera.fx, camera.fy, camera.cx, camera.cy),
+            hand.translation.tolist(),
+            (vertices, hand.joints, hand.keypoints),
+            (self._direction.state, self._depth.state, self._detail.state, self._shape.state),
+            self._lengths,
+            shown,
+        )
+        if not factor:  # a hand at the lens
+            return hand
+        return changed(
+            hand,
+            vertices=hand.vertices if shown[0] is None else shown[0],
+            joints=shown[1],
+            keypoints=shown[2],
+            translation=shown[3],
             scale=factor * hand.scale,
         )
 
@@ -222,9 +277,14 @@ class Smoother:
         if self._lengths is None:
             self._lengths, self._sight = seen, 1.0 / DEFAULT_RATE
         else:
-            self._lengths = self._lengths + dt / (self._sight + dt) * (seen - self._lengths)
-            self._sight = min(self._sight + dt, self._settling)
+            self._lengths = self._lengths + self._share(dt) * (seen - self._lengths)
         return float(self._lengths.sum() / max(seen.sum(), 1e-9))
+
+    def _share(self, dt: float) -> float:
+        """Which share of a frame's lengths is learnt: all frames count alike until `settling`."""
+        share = dt / (self._sight + dt)
+        self._sight = min(self._sight + dt, self._settling)
+        return share
 
     def _with_lengths(self, points: _Float) -> tuple[_Float, _Float]:
         """Joints (3, J) and points relative to the root, with bones of the length that has settled."""

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Literal, NamedTuple
@@ -39,7 +38,7 @@ from .pipeline import Pipeline
 from .precision import open_bundle
 from .registration.checks import check_length, check_prior
 from .registration.scale import LENGTH_SPREAD
-from .results import Hand
+from .results import Hand, changed
 from .rig import Rig
 from .roi import Roi
 from .search import CLEAR
@@ -341,7 +340,7 @@ class HandMeshTracker:
 
     def _shown(self, parts: _Parts, hand: Hand) -> Hand:
         hand = parts.finder.timed(hand)
-        return replace(hand, vertices=hand.vertices[:0], faces=hand.faces[:0]) if self._joints_only else hand
+        return changed(hand, vertices=hand.vertices[:0], faces=hand.faces[:0]) if self._joints_only else hand
 
 
 def _unsmoothed() -> None:

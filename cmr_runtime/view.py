@@ -19,7 +19,7 @@ from .roi import Roi
 
 __all__ = ["View", "Viewer"]
 
-_Crop = npt.NDArray[np.uint8]
+_Shown = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,20 +126,20 @@ class Viewer:
 
     def __call__(self, image: npt.NDArray[np.uint8], roi: Roi) -> View:
         """Look at a region as it is, or mirrored as the known side wants it. `image` is (H, W, 3) RGB."""
-        return self._look(image, roi, self._prior)
+        return self._look(image, roi, self._prior.run)
 
     def recall(self, image: npt.NDArray[np.uint8], roi: Roi, said: Said) -> View:
         """Look at a region where a hand went on, without the prior: for a viewer that `recalls`."""
         assert self._recall is not None
-        return replace(self._look(image, roi, partial(self._recall, said=said)), recalled=True)
+        return replace(self._look(image, roi, partial(self._recall.run, said=said)), recalled=True)
 
-    def _look(self, image: npt.NDArray[np.uint8], roi: Roi, stage: Callable[[_Crop], PriorOutput]) -> View:
+    def _look(self, image: npt.NDArray[np.uint8], roi: Roi, stage: Callable[[_Shown], PriorOutput]) -> View:
         if not self.judges and roi.mirrored != self._mirrored:
             roi = roi.flipped()
         start = perf_counter()
-        crop = roi.crop(image, self._prior.size)
+        shown = self._prior.sampled(image, roi)
         middle = perf_counter()
-        prior = stage(crop)
+        prior = stage(shown)
         times = 1e3 * (middle - start), 1e3 * (perf_counter() - middle)
         return View(roi, prior, self._prior.size, *times, self._prior.cell_centre)
 

@@ -36,11 +36,72 @@ void core_release(CoreBuffers *held)
 }
 
 static PyMethodDef functions[] = {
+    {"register", core_register_python, METH_VARARGS,
+     "register(settings, vertices, joints, keypoints, scores, contour, cut, camera, prior, depths, translation, sigma,\n"
+     "inliers) -> (scale, residual_2d, residual_1d, gap, weight_1d, bounds_active), or None where NumPy has to do it.\n\n"
+     "settings float64 as of registration/in_core.py; vertices (V, 3), joints (J, 3) metres, keypoints (J, 2) pixels,\n"
+     "scores (J,) float64; contour (N, 2) pixels, float32 or float64, or None; cut (N,) bool or None; camera\n"
+     "(fx, fy, cx, cy) pixels; prior (mean, spread) of the scale; depths (smallest, largest) metres. Fills translation\n"
+     "(3,) and sigma (3,), float64 metres, and inliers (J,) bool."},
+    /* geometry_python.c */
+    {"project", core_python_project, METH_VARARGS,
+     "project(points, fx, fy, cx, cy, pixels): fill pixels (n, 2) with those of points (n, 3) in the camera's frame, all\n"
+     "float64; NaN where z is not above 0."},
+    {"extent", core_python_extent, METH_VARARGS,
+     "extent(points): larger side of the box around points (n, 2) float64; NaN if one is."},
+    {"mean_distance", core_python_mean_distance, METH_VARARGS,
+     "mean_distance(points, others): of points (n, 2) float64 and others, one by one."},
+    {"relative_hand", core_python_relative_hand, METH_VARARGS,
+     "relative_hand(network, (cx, cy, angle, mirrored), (fx, fy, cx, cy), (starts, columns, weights), root, vertices,\n"
+     "joints): the network's mesh (V, 3) float32, metres, of a region of the image (pixels, radians) and a camera (pixels)\n"
+     "to vertices (V, 3) and joints (J, 3) float64 in the camera's frame, relative to joint root. The regressor's entries\n"
+     "as of Entries. Returns False if a value is not finite."},
+    {"place_hand", core_python_place_hand, METH_VARARGS,
+     "place_hand(vertices, joints, scale, translation, (fx, fy, cx, cy), keypoints, scores, weight, placed_vertices,\n"
+     "placed_joints, settled): vertices (V, 3), joints (J, 3), translation (3,) metres, keypoints (J, 2) pixels, scores\n"
+     "(J,), all float64, to placed vertices and joints, metres, and settled keypoints, pixels, all float32."},
+    /* smoothing_python.c */
+    {"smooth", core_python_smooth, METH_VARARGS,
+     "smooth(counts, whole, real, settings, (fx, fy, cx, cy), translation, seen, followed, lengths, shown) -> factor\n\n"
+     "Smooth the hand of the next frame. counts, whole (intc) and real (float32) are Rig.packed; settings ten numbers:\n"
+     "cut-off and gain of direction, depth and shape, lag_cutoff, hertz; dt, s; pull; share. translation three numbers,\n"
+     "metres. seen: vertices (V, 3), metres, or None, joints (J, 3), keypoints (J, 2), pixels, float32. followed, which\n"
+     "goes on in place: (3, ...) values, velocities and lags of direction (3, 3), depth (3, 1), detail (3, 2, J), float64,\n"
+     "and shape (3, 3, V), float32. lengths (B,) float32 goes on, or None. shown, which is filled: as seen, and translation\n"
+     "(3,) float64. Returns by what factor the hand was enlarged; 0 if a joint would not be in front of the camera."},
+    /* heatmaps_python.c, silhouette_python.c, warp_python.c */
+    {"decode_heatmaps", core_python_decode_heatmaps, METH_VARARGS,
+     "decode_heatmaps(maps, count, rows, columns, side, cell_centre, points, scores): peaks of maps (count, rows, columns)\n"
+     "float32 to points (count, 2), pixels of a crop of that side, and scores (count,), both float64. Returns False where\n"
+     "NumPy has to do it."},
+    {"refine_contour", core_python_refine_contour, METH_VARARGS,
+     "refine_contour(map, side, points, level, scale, outline): points (n, 2) int32, cells of a map (side, side) float32,\n"
+     "to an outline (n, 2) float32 on the map's level, scale times as large."},
+    {"cut", core_python_cut, METH_VARARGS,
+     "cut(crop_points, image_points, side, width, height, margin, flags): mark points (n, 2) float32, pixels, that lie\n"
+     "within the margin of the border of crop or image, in flags (n,) bool."},
+    {"warp", core_python_warp, METH_VARARGS,
+     "warp(image, height, width, to_image, size, gain, bias, out): sample an image (height, width, 3) uint8 into out\n"
+     "(3, size, size) float32, whole grey levels times gain (3,) less bias (3,), both float32. to_image: six numbers, the\n"
+     "rows of the affine map (2, 3) from pixels of the crop to those of the image. Returns False if it reaches too far."},
     {NULL, NULL, 0, NULL},
 };
 
+/* Raised with every change of a function's arguments: a library that was built before is then not taken. */
+#define CORE_INTERFACE 1
+
+static int add_constants(PyObject *module)
+{
+    return PyModule_AddIntConstant(module, "INTERFACE", CORE_INTERFACE);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, (void *)add_constants},
+    {0, NULL},
+};
+
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "cmr_runtime._core", "What NumPy needs many small calls for.", 0, functions, NULL, NULL, NULL, NULL,
+    PyModuleDef_HEAD_INIT, "cmr_runtime._core", "What NumPy needs many small calls for.", 0, functions, slots, NULL, NULL, NULL,
 };
 
 PyMODINIT_FUNC PyInit__core(void)

@@ -26,4 +26,22 @@ void core_release(CoreBuffers *held);
 
 /* Functions of the module, one file each: *_python.c. */
 
+PyObject *core_register_python(PyObject *module, PyObject *arguments); /* registration_python.c */
+
+/* geometry_python.c */
+PyObject *core_python_project(PyObject *self, PyObject *args);
+PyObject *core_python_extent(PyObject *self, PyObject *args);
+PyObject *core_python_mean_distance(PyObject *self, PyObject *args);
+PyObject *core_python_relative_hand(PyObject *self, PyObject *args);
+PyObject *core_python_place_hand(PyObject *self, PyObject *args);
+
+/* smoothing_python.c */
+PyObject *core_python_smooth(PyObject *self, PyObject *args);
+
+/* heatmaps_python.c, silhouette_python.c, warp_python.c */
+PyObject *core_python_decode_heatmaps(PyObject *self, PyObject *arguments);
+PyObject *core_python_refine_contour(PyObject *self, PyObject *arguments);
+PyObject *core_python_cut(PyObject *self, PyObject *arguments);
+PyObject *core_python_warp(PyObject *self, PyObject *arguments);
+
 #endif

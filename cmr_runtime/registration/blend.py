@@ -27,7 +27,7 @@ GAP_1D = 0.060
 """Gap in metres from which the paper takes the 1D solution alone."""
 
 
-_FLOOR = 1e-2 * np.eye(3)
+FLOOR = 1e-2 * np.eye(3)
 """Information in 1/m² (a spread of 10 m) that keeps a term that leaves an axis open invertible."""
 
 
@@ -39,5 +39,5 @@ def paper_weight(gap: float) -> float:
 def information_share(P_2d: FloatArray, P_1d: FloatArray) -> float:
     """Share, 0..1, of the 1D term in what is known of depth at a given scale."""
     # The last of the Cholesky factor's diagonal, squared, is what is known of depth whatever the other two are.
-    depths = [float(cholesky(P + _FLOOR)[2, 2]) ** 2 for P in (P_2d, P_1d)]
+    depths = [float(cholesky(P + FLOOR)[2, 2]) ** 2 for P in (P_2d, P_1d)]
     return depths[1] / (depths[0] + depths[1])

@@ -34,6 +34,7 @@ MIN_JOINTS = 4
 """Fewest joints that give a position with something to spare."""
 
 MAX_PIXEL = 1e6
+MAX_SCORE = 1.0 + 1e-6
 MIN_SPAN, MAX_SPAN = 0.005, 1.0
 
 MIN_LENGTH, MAX_LENGTH = 0.05, 0.4
@@ -98,7 +99,7 @@ def check_inputs(vertices: Any, joints: Any, keypoints: Any, scores: Any, silhou
     V = _numbers("vertices", vertices, 3, MAX_SPAN, "root-relative metres (not millimetres)")
     J = _numbers("joints", joints, 3, MAX_SPAN, "root-relative metres (not millimetres)")
     K = _numbers("keypoints", keypoints, 2, MAX_PIXEL, "pixels")
-    W = _numbers("scores", scores, None, 1.0 + 1e-6, "probabilities")
+    W = _numbers("scores", scores, None, MAX_SCORE, "probabilities")
     if K.shape[0] != J.shape[0] or W.shape != (J.shape[0],):
         raise InputError(
             f"joints {J.shape}, keypoints {K.shape} and scores {W.shape} do not agree; expected (J, 3), (J, 2) and (J,)"

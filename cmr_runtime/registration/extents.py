@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .robust import RAYLEIGH_MEDIAN
+
 __all__ = [
     "AXES",
     "CUT_TOLERANCE_PX",
@@ -40,6 +42,9 @@ AXES: FloatArray = np.ascontiguousarray(DIRECTIONS[:12])
 
 CUT_TOLERANCE_PX = 1.0
 """An extent is cut when a cut contour point reaches within this many pixels of it (the width of the contour itself)."""
+
+SAMPLES = 100
+"""About as many points of a contour tell its roughness."""
 
 
 class Extents(NamedTuple):
@@ -88,10 +93,10 @@ def roughness(contour: FloatArray) -> float:
     It is taken from the median distance of points from the middle of their neighbours, so corners do not count. An
     extent is a maximum, which jitter only ever pushes outwards.
     """
-    step = max(1, len(contour) // 100)  # as many points tell enough
+    step = max(1, len(contour) // SAMPLES)
     bend = contour[1:-1:step] - 0.5 * (contour[2::step] + contour[:-2:step])
     bend *= bend
     squares = np.sort(bend[:, 0] + bend[:, 1])
     median = float(squares[squares.size // 2])
-    # Three independent errors with weights 1, -1/2, -1/2; the median length of two coordinates is 1.1774 deviations.
-    return math.sqrt(median / 1.5) / 1.1774
+    # Three independent errors with weights 1, -1/2, -1/2.
+    return math.sqrt(median / 1.5) / RAYLEIGH_MEDIAN

@@ -33,6 +33,9 @@ __all__ = ["Placed", "Quadratic", "extent_rows", "joint_rows", "offset", "place"
 
 FloatArray = npt.NDArray[np.float64]
 
+LIFT = 1e-12
+"""Relative rise of the start's information on depth, against rounding."""
+
 _ALONG = np.ascontiguousarray(DIRECTIONS.T)
 
 
@@ -90,7 +93,7 @@ def starting_point(
     rows[:, :, 2] = -seen
     rows[:, :, 3] = focal * points[:2] - seen * points[2]
     P = (rows * weights[:, None]).reshape(-1, 4).T @ rows.reshape(-1, 4)
-    P[2, 2] *= 1.0 + 1e-12
+    P[2, 2] *= 1.0 + LIFT
     x = np.empty(4)
     x[:3] = -scale * solve(P[:3, :3], P[:3, 3])
     x[3] = scale

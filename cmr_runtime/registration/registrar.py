@@ -24,7 +24,23 @@ import numpy.typing as npt
 from ..errors import InputError
 from . import blend as blending
 from .checks import Inputs, check_camera, check_inputs, check_length, check_pair, check_prior
+from .constants import (
+    DEPTH_BOUNDS,
+    EDGE,
+    LEAST_HAND_PX,
+    LITTLE,
+    MESH_ERROR,
+    MESH_SHIFT,
+    MIN_EXTENTS,
+    NEAR,
+    ROUNDS_1D,
+    ROUNDS_2D,
+    ROUNDS_BOTH,
+    SETTLED,
+    SPREADS,
+)
 from .extents import contour_extents, roughness
+from .in_core import register_in_core, settings
 from .linalg import inverse, load, solve
 from .problem import Quadratic, offset, starting_point
 from .result import Registration
@@ -36,36 +52,9 @@ from .terms import ExtentTerm, JointTerm, Term
 if TYPE_CHECKING:
     from ..camera import Camera
 
-__all__ = ["DEPTH_BOUNDS", "MIN_EXTENTS", "Registrar"]
+__all__ = ["Registrar"]
 
 FloatArray = npt.NDArray[np.float64]
-
-DEPTH_BOUNDS = (0.05, 3.0)
-"""Depth of the root in metres. The reference takes 0.05 to 2 or 0.3 to 2; an arm is 0.8 long, a selfie stick 1.5."""
-
-NEAR = 0.02
-"""Every point of the hand stays at least this far in front of the camera, in metres."""
-
-SPREADS = 3.0
-"""The scale stays within this many spreads of the prior's mean."""
-
-MIN_EXTENTS = 6
-"""Fewest extents that make a 1D term: half of them determine the position."""
-
-LITTLE = 1e-2 * np.eye(3)
-"""Information, in 1/m², that keeps a translation that nothing else determines where it was (a spread of 10 m)."""
-
-MESH_ERROR, MESH_SHIFT = 1.5, 0.6
-"""Standard deviations of the mesh's error in size and of its shift sideways over the misfit (the geometric mean of both
-terms' standard deviations, as a share of the hand's extent): a mesh that fits badly is as a rule also too large or too
-small, which no residual shows. Fitted to meshes that are wrong by 5 mm, see `benchmarks/registration_trust.py`."""
-
-EDGE = 1e-6
-"""This near to a bound, in metres or in scale, counts as on it."""
-
-ROUNDS_2D, ROUNDS_1D, ROUNDS_BOTH = 6, 4, 2
-SETTLED = 0.03
-"""Rounds end when one moves the position by less than a sixth of its standard deviation (squared)."""
 
 
 class Registrar:
@@ -120,6 +109,7 @@ class Registrar:
         self._solver: Solver = make_solver(solver)
         load()  # not in the first frame
         self._depths = self._scales = (0.0, 0.0)
+        self._settings = settings() if blend == "covariance" else None
 
     def __call__(
         self,
@@ -133,6 +123,12 @@ class Registrar:
         metric: bool = True,
     ) -> Registration:
         """Register one hand; see `cmr_runtime.registration.register`."""
+        prior = self._prior(joints)
+        if self._settings is not None and prior is not None:
+            arrays = (vertices, joints, keypoints, scores, silhouette, cut)
+            found = register_in_core(self._settings, arrays, camera, prior, self._depth_bounds, bool(metric))
+            if found is not None:
+                return found
         inputs = check_inputs(vertices, joints, keypoints, scores, silhouette, cut)
         try:
             return self._register(inputs, camera, bool(metric))
@@ -149,7 +145,7 @@ class Registrar:
         scores_used = np.minimum(inputs.scores[used], 1.0)
         x = self._clip(starting_point(points, seen, scores_used, focal, self._mean))
         # The joints' extent in pixels if they were seen side on.
-        hand_px = max(0.5 * (camera.fx + camera.fy) * inputs.span * self._mean / float(x[2]), 1.0)
+        hand_px = max(0.5 * (camera.fx + camera.fy) * inputs.span * self._mean / float(x[2]), LEAST_HAND_PX)
 
         joints = JointTerm(points, seen, scores_used, focal, hand_px)
         extents = self._extent_term(inputs, focal, centre, hand_px)
@@ -198,10 +194,20 @@ class Registrar:
         gap = math.dist(self._solve(quadratic_1d, last)[:3], x_2d[:3])
         return x, total, gap, blending.information_share(quadratic.P, quadratic_1d.P)
 
+    def _prior(self, joints: npt.ArrayLike) -> tuple[float, float] | None:
+        """Return the scale prior; None where joints that are not checked yet give none."""
+        if self._length is None:
+            return self._mean, self._spread
+        if not isinstance(joints, np.ndarray) or joints.dtype != np.float64 or joints.ndim != 2:
+            return None
+        try:
+            return _prior_by_length(self._length, joints)
+        except InputError:
+            return None
+
     def _set_bounds(self, inputs: Inputs) -> None:
         if self._length is not None:
-            mean = self._length / max(length_of(inputs.joints), 1e-9)
-            self._mean, self._spread = check_prior(mean, LENGTH_SPREAD * mean, "the scale by hand_length")
+            self._mean, self._spread = _prior_by_length(self._length, inputs.joints)
         foremost = float(np.minimum.reduce(inputs.joints[:, 2]))
         if len(inputs.vertices):
             foremost = min(foremost, float(np.minimum.reduce(inputs.vertices[:, 2])))
@@ -258,6 +264,11 @@ class Registrar:
         shift = MESH_SHIFT * misfit * span
         sigma: FloatArray = np.sqrt(inverse(term.P + LITTLE).diagonal() + np.square(common) + shift * shift)
         return sigma
+
+
+def _prior_by_length(length: float, joints: FloatArray) -> tuple[float, float]:
+    mean = length / max(length_of(joints), 1e-9)
+    return check_prior(mean, LENGTH_SPREAD * mean, "the scale by hand_length")
 
 
 def _on_edge(value: float, bounds: tuple[float, float]) -> bool:

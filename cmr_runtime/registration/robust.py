@@ -14,12 +14,15 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["INLIER_LIMIT", "median", "noise_level", "robust_weights"]
+__all__ = ["INLIER_LIMIT", "RAYLEIGH_MEDIAN", "median", "noise_level", "robust_weights"]
 
 FloatArray = npt.NDArray[np.float64]
 
 INLIER_LIMIT = 3.0
 """A residual of this many standard deviations is the last to count as an inlier; its weight is a half."""
+
+RAYLEIGH_MEDIAN = 1.1774
+"""Median length of two coordinates, in standard deviations of one."""
 
 
 def robust_weights(squares: FloatArray, level: float, limit: float = INLIER_LIMIT) -> FloatArray:

@@ -12,6 +12,7 @@ the position up to a common factor on distance and size: the direction to the ha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,8 +36,8 @@ def hand_length(joints: FloatArray) -> float:
     """Length of a hand in the unit of its joints (21, 3): wrist to tip of the middle finger along the bones."""
     if len(joints) != 21:
         raise InputError(f"hand_length needs the 21 joints of a hand, got {len(joints)}; give scale_prior instead")
-    bones = np.diff(joints[list(MIDDLE_FINGER)], axis=0)
-    return float(np.sqrt(np.square(bones).sum(axis=1)).sum())
+    points = joints[list(MIDDLE_FINGER)].tolist()
+    return sum(map(math.dist, points, points[1:]))
 
 
 def scale_from_depths(registrations: Sequence[Registration], depths: npt.ArrayLike) -> tuple[float, float]:

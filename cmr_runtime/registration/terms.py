@@ -17,7 +17,7 @@ import numpy.typing as npt
 from .extents import Extents, extremal_points
 from .linalg import solve
 from .problem import Placed, Quadratic, extent_rows, joint_rows, offset, place
-from .robust import median, noise_level, robust_weights
+from .robust import RAYLEIGH_MEDIAN, median, noise_level, robust_weights
 
 __all__ = ["ExtentTerm", "JointTerm", "Term"]
 
@@ -51,10 +51,12 @@ LEVEL_DILATION = 0.4
 JITTER_DILATION = 1.5
 """The same for a contour that jitters, in standard deviations of the jitter: the farthest of many lies outside."""
 
-RAYLEIGH_MEDIAN = 1.1774
 NORMAL_MEDIAN = 0.6745
 
 UNKNOWNS = 3.0
+
+LEAST_SQUARE = 1e-12
+"""Sum of the joints' squared distances from the root, in m², that they are taken to have at least."""
 
 LITTLE = 1e-6 * np.eye(3)
 """Keeps a shift that the extents leave open small."""
@@ -132,7 +134,7 @@ class JointTerm:
         """
         distances = np.add.reduce(np.square(self._points))
         total = float(np.add.reduce(weights))
-        variances = 1.0 + LEVERS * (distances * (distances.size / max(float(np.add.reduce(distances)), 1e-12)))
+        variances = 1.0 + LEVERS * (distances * (distances.size / max(float(np.add.reduce(distances)), LEAST_SQUARE)))
         precisions = 1.0 / variances
         misfits = precisions @ (weights * squares) + 2.0 * TRUST * self._expected**2
         evidence = (0.5 * UNKNOWNS - total) * np.log(misfits) - np.log(variances) @ weights

@@ -111,3 +111,33 @@ def outline(points: np.ndarray, count: int = 300) -> np.ndarray:
         for corner, after, step in zip(corners, following, steps, strict=True)
     ]
     return np.concatenate(pieces)
+
+
+def wild(rng: np.random.Generator, s: Scene) -> tuple[tuple[Any, ...], np.ndarray | None]:
+    """Return arguments and marks of cut points, of which any may be nonsense."""
+
+    def spoil(array):
+        array = array.copy()
+        kind = rng.integers(12)
+        if kind == 0:
+            array[rng.integers(len(array))] = rng.choice([np.nan, np.inf, -np.inf])
+        elif kind == 1:
+            array *= rng.choice([0.0, 1e-12, 1e-3, -1.0, 10.0, 1e3, 1e12, 1e300])
+        elif kind == 2:
+            array = array[: rng.integers(len(array))]
+        elif kind == 3:
+            array[:] = array[0]
+        elif kind == 4:
+            array += rng.normal(size=array.shape) * rng.choice([1e-3, 1.0, 1e3])
+        return array
+
+    contour = spoil(s.silhouette)
+    focal, centre = rng.choice([1e-3, 1.0, 500.0, 500.0, 500.0, 1e7]), rng.choice([0.0, 320.0, 320.0, -1e7])
+    return (
+        spoil(s.vertices),
+        spoil(s.joints),
+        spoil(s.keypoints),
+        spoil(s.scores),
+        None if rng.integers(4) == 0 else contour,
+        Camera(focal, focal, centre, 240, 640, 480),
+    ), (rng.uniform(size=len(contour)) < rng.choice([0.0, 0.3, 1.0]) if rng.integers(2) else None)

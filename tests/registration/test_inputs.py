@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from registration_scenes import scene
+from registration_scenes import scene, wild
 
 from cmr_runtime.camera import Camera
 from cmr_runtime.errors import CameraError, InputError
@@ -86,36 +86,6 @@ def test_any_finite_input_gives_a_finite_result_or_a_clear_error():
         assert np.isfinite(result.translation).all()
         assert np.isfinite(result.sigma).all()
         assert result.translation[2] >= 0.05 - 1e-9
-
-
-def wild(rng, s):
-    """Arguments of which any may be nonsense."""
-
-    def spoil(array):
-        array = array.copy()
-        kind = rng.integers(12)
-        if kind == 0:
-            array[rng.integers(len(array))] = rng.choice([np.nan, np.inf, -np.inf])
-        elif kind == 1:
-            array *= rng.choice([0.0, 1e-12, 1e-3, -1.0, 10.0, 1e3, 1e12, 1e300])
-        elif kind == 2:
-            array = array[: rng.integers(len(array))]
-        elif kind == 3:
-            array[:] = array[0]
-        elif kind == 4:
-            array += rng.normal(size=array.shape) * rng.choice([1e-3, 1.0, 1e3])
-        return array
-
-    contour = spoil(s.silhouette)
-    focal, centre = rng.choice([1e-3, 1.0, 500.0, 500.0, 500.0, 1e7]), rng.choice([0.0, 320.0, 320.0, -1e7])
-    return (
-        spoil(s.vertices),
-        spoil(s.joints),
-        spoil(s.keypoints),
-        spoil(s.scores),
-        None if rng.integers(4) == 0 else contour,
-        Camera(focal, focal, centre, 240, 640, 480),
-    ), (rng.uniform(size=len(contour)) < rng.choice([0.0, 0.3, 1.0]) if rng.integers(2) else None)
 
 
 @pytest.mark.parametrize("count", [2_000, pytest.param(100_000, marks=pytest.mark.slow)])

@@ -39,8 +39,8 @@ def _bundle(folder: Path, **network: Any) -> Bundle:
 def _looks(monkeypatch: pytest.MonkeyPatch) -> list[Roi]:
     """Regions that the prior stage is shown from now on."""
     looks: list[Roi] = []
-    crop = Roi.crop
-    monkeypatch.setattr(Roi, "crop", lambda self, *a: looks.append(self) or crop(self, *a))
+    fill = Roi.fill
+    monkeypatch.setattr(Roi, "fill", lambda self, *a: looks.append(self) or fill(self, *a))
     return looks
 
 

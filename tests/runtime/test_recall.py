@@ -36,9 +36,9 @@ class Counted:
     def __init__(self, recall: Recall) -> None:
         self.recall, self.calls = recall, 0
 
-    def __call__(self, *arguments: object, **more: object) -> object:
+    def run(self, *arguments: object, **more: object) -> object:
         self.calls += 1
-        return self.recall(*arguments, **more)
+        return self.recall.run(*arguments, **more)
 
 
 def stages(bundle: Bundle) -> tuple[PriorStage, MeshStage]:
@@ -69,6 +69,20 @@ def test_a_finer_outline_is_averaged_over_the_priors_cells(recalling: Bundle) ->
     said = Said(prior(crop), dataclasses.replace(mesh(prior(crop)), silhouette=fine))
     wanted = [[fine[2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean() for j in range(16)] for i in range(16)]
     np.testing.assert_allclose(recall(crop, said).silhouette, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("cells", [1, 5, 16, 40])
+@pytest.mark.parametrize("factor", [1, 2, 3, 4, 8])
+def test_opencvs_averages_are_numpys(recalling: Bundle, cells: int, factor: int) -> None:
+    prior, mesh = stages(recalling)
+    recall = Recall(recalling, prior, mesh)
+    recall._cells = cells
+    crop = draw_disc(S, S, 15, 15, 8)
+    fine = np.random.default_rng(2).random((cells * factor, cells * factor), np.float32)
+    found = recall(crop, Said(prior(crop), dataclasses.replace(mesh(prior(crop)), silhouette=fine))).silhouette
+    assert (found.dtype, found.shape) == (np.float32, (cells, cells))
+    wanted = fine.astype(np.float64).reshape(cells, factor, cells, factor).mean(axis=(1, 3))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=0)
 
 
 def test_a_tracker_rests_the_prior_and_says_the_same_of_a_hand_at_rest(recalling: Bundle) -> None:

@@ -9,6 +9,7 @@ import trimesh
 from disc_bundle import draw_disc
 
 from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker, InputError, StageTimes
+from cmr_runtime.results import changed
 
 IMAGE = draw_disc(320, 240, 150, 120, 40, "left")
 
@@ -22,6 +23,18 @@ def hand(bundle: Bundle) -> Hand:
 def test_results_are_frozen(hand: Hand) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         hand.score = 0.0  # type: ignore[misc]
+
+
+def test_a_changed_hand_is_a_replaced_one(hand: Hand) -> None:
+    before = {field.name: getattr(hand, field.name) for field in dataclasses.fields(hand)}
+    one, other = changed(hand, scale=2.0, track_id=3), dataclasses.replace(hand, scale=2.0, track_id=3)
+    assert type(one) is Hand
+    assert vars(one) == vars(other)
+    assert (one.scale, one.track_id) == (2.0, 3)
+    assert {field.name: getattr(hand, field.name) for field in dataclasses.fields(hand)} == before
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.score = 0.0  # type: ignore[misc]
+    assert changed(hand.times, smooth=1.5) == dataclasses.replace(hand.times, smooth=1.5)
 
 
 def test_types(hand: Hand) -> None:

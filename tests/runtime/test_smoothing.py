@@ -182,6 +182,13 @@ def test_bones_get_their_length_and_the_mesh_goes_with_them() -> None:
     assert np.linalg.norm(points - mesh, axis=0).max() < 2 * np.linalg.norm(alone - joints, axis=0).max()
 
 
+def test_settings_of_any_number_type_leave_results_single(hand: Hand, rig: Rig) -> None:
+    settings = Smoothing(*(kind(2) for kind in (int, np.int64, np.float32, np.float64) * 2))
+    for mesh in (True, False):
+        for each in _run([_moved(hand, np.zeros(3))] * 4, rig, settings, mesh=mesh):
+            assert each.vertices.dtype == each.joints.dtype == each.keypoints.dtype == np.float32
+
+
 @pytest.mark.parametrize(
     "setting", [{"depth_cutoff": 0}, {"settling": -1}, {"shape_gain": float("nan")}, {"lag_cutoff": "1"}]
 )

@@ -32,8 +32,8 @@ def test_keypoints_are_in_image_pixels_and_unmirrored(viewer: Viewer, side: str)
 
 def test_without_a_hand_there_is_one_look(viewer: Viewer, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
-    crop = Roi.crop
-    monkeypatch.setattr(Roi, "crop", lambda self, *a: looks.append(self) or crop(self, *a))
+    fill = Roi.fill
+    monkeypatch.setattr(Roi, "fill", lambda self, *a: looks.append(self) or fill(self, *a))
     view = viewer.sided(np.zeros((180, 240, 3), np.uint8), ROI, 0.5)
     assert view.presence < 0.01
     assert len(looks) == 1

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Points of a hand between the network, the camera and the image; see camera.py, roi.py, pipeline.py and motion.py.
+ */
+#include "core.h"
+
+#include <math.h>
+
+void core_project(const CoreCamera *camera, const double *points, ptrdiff_t count, double *pixels)
+{
+    for (ptrdiff_t k = 0; k < count; k++) {
+        const double *p = points + 3 * k;
+        double depth = p[2] > 0.0 ? p[2] : NAN;
+        pixels[2 * k] = camera->fx * p[0] / depth + camera->cx;
+        pixels[2 * k + 1] = camera->fy * p[1] / depth + camera->cy;
+    }
+}
+
+double core_extent(const double *points, ptrdiff_t count)
+{
+    double largest = 0.0;
+    for (int axis = 0; axis < 2; axis++) {
+        double low = points[axis], high = points[axis];
+        for (ptrdiff_t k = 0; k < count; k++) {
+            double value = points[2 * k + axis];
+            if (isnan(value))
+                return NAN;
+            low = value < low ? value : low;
+            high = value > high ? value : high;
+        }
+        double side = high - low; /* NaN of two infinities of one sign */
+        if (!(side <= largest))
+            largest = side;
+        if (isnan(largest))
+            return NAN;
+    }
+    return largest;
+}
+
+double core_mean_distance(const double *points, const double *others, ptrdiff_t count)
+{
+    double sum = 0.0;
+    for (ptrdiff_t k = 0; k < count; k++) {
+        double x = points[2 * k] - others[2 * k], y = points[2 * k + 1] - others[2 * k + 1];
+        sum += sqrt(x * x + y * y);
+    }
+    return sum / (double)count;
+}
+
+void core_rotation(const CoreCamera *camera, const CoreRegion *region, double rotation[9])
+{
+    double x = (region->cx - camera->cx) / camera->fx, y = (region->cy - camera->cy) / camera->fy;
+    double z = 1.0 / sqrt(x * x + y * y + 1.0);
+    x *= z;
+    y *= z;
+    double k = 1.0 / (1.0 + z);
+    const double towards[9] = {1.0 - k * x * x, -k * x * y, x, -k * x * y, 1.0 - k * y * y, y, -x, -y, z};
+    double c = cos(region->angle), s = sin(region->angle), mirror = region->mirrored ? -1.0 : 1.0;
+    for (int row = 0; row < 3; row++) {
+        const double *from = towards + 3 * row;
+        rotation[3 * row] = mirror * (from[0] * c + from[1] * s);
+        rotation[3 * row + 1] = from[1] * c - from[0] * s;
+        rotation[3 * row + 2] = from[2];
+    }
+}
+
+int core_entries_fit(const CoreEntries *entries, ptrdiff_t columns)
+{
+    int bad = entries->starts[0] < 0 || entries->starts[entries->rows] > entries->count;
+    for (ptrdiff_t j = 0; j < entries->rows; j++)
+        bad |= entries->starts[j + 1] < entries->starts[j];
+    for (ptrdiff_t k = 0; k < entries->count; k++)
+        bad |= entries->columns[k] < 0 || entries->columns[k] >= columns;
+    return !bad;
+}
+
+int core_relative_hand(const float *network, ptrdiff_t count, const double rotation[9], const CoreEntries *regressor,
+                       ptrdiff_t root, double *vertices, double *joints)
+{
+    double finite = 0.0; /* becomes NaN with the first value that is not finite */
+    for (ptrdiff_t v = 0; v < count; v++) {
+        double x = network[3 * v], y = network[3 * v + 1], z = network[3 * v + 2];
+        for (int d = 0; d < 3; d++) {
+            const double *row = rotation + 3 * d;
+            double value = x * row[0] + y * row[1] + z * row[2];
+            vertices[3 * v + d] = value;
+            finite += 0.0 * value;
+        }
+    }
+    for (ptrdiff_t j = 0; j < regressor->rows; j++) {
+        double sum[3] = {0.0, 0.0, 0.0};
+        for (int k = regressor->starts[j]; k < regressor->starts[j + 1]; k++)
+            for (int d = 0; d < 3; d++)
+                sum[d] += regressor->weights[k] * vertices[3 * regressor->columns[k] + d];
+        for (int d = 0; d < 3; d++)
+            joints[3 * j + d] = sum[d];
+    }
+    const double origin[3] = {joints[3 * root], joints[3 * root + 1], joints[3 * root + 2]};
+    for (ptrdiff_t v = 0; v < count; v++)
+        for (int d = 0; d < 3; d++)
+            vertices[3 * v + d] -= origin[d];
+    for (ptrdiff_t j = 0; j < regressor->rows; j++)
+        for (int d = 0; d < 3; d++)
+            joints[3 * j + d] -= origin[d];
+    return finite == 0.0 && isfinite(origin[0]) && isfinite(origin[1]) && isfinite(origin[2]);
+}
+
+void core_place(const double *points, ptrdiff_t count, double scale, const double translation[3], float *placed)
+{
+    for (ptrdiff_t k = 0; k < count; k++)
+        for (int d = 0; d < 3; d++)
+            placed[3 * k + d] = (float)(scale * points[3 * k + d] + translation[d]);
+}
+
+void core_settle_keypoints(const CoreCamera *camera, const double *joints, ptrdiff_t count, double scale,
+                           const double translation[3], const double *keypoints, const double *scores, double weight,
+                           float *settled)
+{
+    for (ptrdiff_t k = 0; k < count; k++) {
+        double placed[3], pixel[2];
+        for (int d = 0; d < 3; d++)
+            placed[d] = scale * joints[3 * k + d] + translation[d];
+        core_project(camera, placed, 1, pixel);
+        for (int d = 0; d < 2; d++)
+            settled[2 * k + d] = (float)((scores[k] * keypoints[2 * k + d] + weight * pixel[d]) / (scores[k] + weight));
+    }
+}

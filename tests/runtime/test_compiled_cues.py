@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled core against NumPy and OpenCV: heat maps, outlines and their cut parts."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cmr_runtime import heatmaps, silhouette
+from cmr_runtime.compiled import core
+
+pytestmark = pytest.mark.skipif(core is None, reason="the compiled core was not built")
+
+S = 160
+
+
+class Untouchable:
+    """A core that must not be asked."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"{name} of the core is called")
+
+
+@pytest.fixture
+def both(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType, Callable[[], Any]], tuple[Any, Any]]:
+    """What a call gives with the core, which must do it alone, and what it gives without."""
+
+    def run(module: ModuleType, call: Callable[[], Any]) -> tuple[Any, Any]:
+        monkeypatch.setattr(module, "core", core)
+        compiled = call()
+        monkeypatch.setattr(module, "core", None)
+        return compiled, call()
+
+    return run
+
+
+def peaks(rng: np.random.Generator, rows: int, columns: int, sigma: float, count: int = 21) -> np.ndarray:
+    """Maps with a Gaussian each, some of them cut by the border."""
+    y, x = np.mgrid[:rows, :columns]
+    cx, cy = rng.uniform(-0.5, columns - 0.5, (count, 1, 1)), rng.uniform(-0.5, rows - 0.5, (count, 1, 1))
+    height = rng.uniform(0.1, 1.0, (count, 1, 1))
+    return (height * np.exp(-0.5 * ((x - cx) ** 2 + (y - cy) ** 2) / sigma**2)).astype(np.float32)
+
+
+def done(maps: np.ndarray) -> bool:
+    """Whether the core decodes maps, rather than leave them to NumPy."""
+    count = len(maps)
+    return core.decode_heatmaps(maps, *maps.shape, S, 0.5, np.empty((count, 2)), np.empty(count))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_peaks_are_numpys(both, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows, columns = rng.integers(3, 70, 2)
+    maps = peaks(rng, rows, columns, rng.uniform(0.8, 3.0))
+    if seed % 2:
+        maps += rng.normal(0, 0.02, maps.shape).astype(np.float32)
+    assert done(maps)
+    centre = rng.uniform(0, 1)
+    (points, scores), (expected, heights) = both(heatmaps, lambda: heatmaps.decode(maps, S, centre))
+    assert points.dtype == scores.dtype == np.float64
+    np.testing.assert_allclose(points, expected, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(scores, heights)
+
+
+def ties() -> np.ndarray:
+    maps = np.zeros((6, 24, 24), np.float32)
+    maps[0, [5, 5, 20], [7, 15, 1]] = 0.75  # the first counts
+    maps[1, 10:12, 20:22] = 0.5
+    maps[2] = 1.0
+    maps[3, -1, -1] = maps[3, 0, 0] = 0.25
+    maps[4, 23, 5:] = -1.0  # the largest cell is 0
+    maps[5, 7, 3], maps[5, 2, 9] = 7.0, -3.0  # no probabilities
+    return maps
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        ties(),
+        *(np.full((2, rows, columns), 0.5, np.float32) for rows, columns in ((1, 1), (1, 9), (9, 1), (2, 2))),
+        np.random.default_rng(0).random((21, 2, 33), np.float32),
+        np.random.default_rng(1).normal(0, 5, (21, 40, 40)).astype(np.float32),
+        np.float32(1e-30) * np.random.default_rng(2).random((4, 16, 16), np.float32),
+        np.where(np.random.default_rng(3).random((21, 16, 16)) < 0.1, np.float32(0.5), np.float32(0.0)),
+    ],
+)
+def test_peaks_of_odd_maps_are_numpys(both, maps: np.ndarray) -> None:
+    assert done(maps)
+    (points, scores), (expected, heights) = both(heatmaps, lambda: heatmaps.decode(maps, S))
+    # So few cells tell of some of these peaks that rounding moves them a little.
+    np.testing.assert_allclose(points, expected, rtol=0, atol=1e-3)
+    np.testing.assert_array_equal(scores, heights)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [(0, 0), (7, 9), (15, 15)])
+def test_cells_that_are_not_finite_are_left_to_numpy(both, value: float, place: tuple[int, int]) -> None:
+    maps = peaks(np.random.default_rng(0), 16, 16, 1.5, 3)
+    maps[1][place] = value
+    assert not done(maps)
+    with np.errstate(all="ignore"):
+        (points, scores), (expected, heights) = both(heatmaps, lambda: heatmaps.decode(maps, S))
+    np.testing.assert_array_equal(points, expected)
+    np.testing.assert_array_equal(scores, heights)
+
+
+def test_other_arrays_of_maps_are_left_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = peaks(np.random.default_rng(0), 16, 12, 1.5)
+    expected = heatmaps.decode(maps, S)
+    monkeypatch.setattr(heatmaps, "core", Untouchable())
+    with pytest.raises(AssertionError, match="decode_heatmaps"):
+        heatmaps.decode(maps, S)
+    for other in (maps.astype(np.float64), np.asfortranarray(maps), maps.astype(">f4")):
+        for found, wanted in zip(heatmaps.decode(other, S), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 8), (2, 0, 8), (2, 8, 0)])
+def test_no_cells_are_left_to_numpy(shape: tuple[int, int, int]) -> None:
+    assert not done(np.empty(shape, np.float32))
+    with pytest.raises(ValueError, match=r"empty|size 0"):
+        heatmaps.decode(np.empty(shape, np.float32), S)
+
+
+def region(rng: np.random.Generator, side: int) -> np.ndarray:
+    """A map with a bumpy region or several, which may go over its border."""
+    y, x = np.mgrid[:side, :side]
+    far = np.full((side, side), -np.inf)
+    for _ in range(rng.integers(1, 6)):
+        cx, cy = rng.uniform(-0.1 * side, 1.1 * side, 2)
+        far = np.maximum(far, rng.uniform(0.1, 0.4) * side - np.hypot(x - cx, y - cy))
+    logits = far / rng.uniform(0.2, 3.0) + rng.normal(0, 0.3, far.shape)
+    return (1.0 / (1.0 + np.exp(-np.clip(logits, -50, 50)))).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_outlines_are_numpys(both, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    side = int(rng.integers(6, 90))
+    maps = region(rng, side)
+    found, expected = both(silhouette, lambda: silhouette.contour(maps, S))
+    assert (found is None) == (expected is None)
+    if expected is not None:
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_outlines_beside_cells_that_are_not_finite_are_numpys(both, value: float) -> None:
+    maps = region(np.random.default_rng(0), 40)
+    maps[::7, ::5] = value
+    with np.errstate(all="ignore"):
+        found, expected = both(silhouette, lambda: silhouette.contour(maps, S))
+    assert not np.isfinite(expected).all()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-4)
+
+
+def test_the_whole_map_and_a_map_of_one_cell(both) -> None:
+    for maps, scale in ((np.ones((20, 20)), S), (np.ones((4, 4), np.float32), 8), (np.ones((1, 1)), S)):
+        found, expected = both(silhouette, lambda maps=maps, scale=scale: silhouette.contour(maps, scale))
+        assert (found is None) == (expected is None)
+        if expected is not None:
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_points_beside_the_map_are_taken_onto_it() -> None:
+    points = np.array([[-5, 3], [2**31 - 1, -(2**31)], [7, 8]], np.int32)
+    outline = np.empty((3, 2), np.float32)
+    core.refine_contour(np.full((8, 8), 0.5, np.float32), 8, points, 0.5, 1.0, outline)
+    np.testing.assert_array_equal(outline, [[0, 3], [7, 0], [7, 7]])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_marks_are_numpys(both, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = (1, 2, 300)[seed % 3]
+    spread = (1.0, 0.9, 1.1)[seed % 3]
+    # Quarters of pixels, so that some points lie on the very limit.
+    in_crop = np.rint(4 * rng.uniform(80 - 80 * spread, 80 + 80 * spread, (count, 2))).astype(np.float32) / 4
+    in_image = np.rint(4 * rng.uniform(-10, (650, 490), (count, 2))).astype(np.float32) / 4
+    found, expected = both(silhouette, lambda: silhouette.cut(in_crop, in_image, S, 640, 480))
+    assert found.dtype == np.bool_
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_marks_tell_every_border(both) -> None:
+    middle = np.full((9, 2), 80.0, np.float32)
+    ends = middle.copy()
+    for i, (axis, value) in enumerate([(0, 0.9), (0, 1.0), (1, 0.9), (1, 1.0), (0, 158.1), (0, 158.0), (1, 158.1)]):
+        ends[i, axis] = value
+    wanted = [True, False, True, False, True, False, True, False, False]
+    for found in both(silhouette, lambda: silhouette.cut(ends, middle, S, 640, 480)):
+        np.testing.assert_array_equal(found, wanted)
+    for found in both(silhouette, lambda: silhouette.cut(middle, ends, 640, S, S)):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_other_arrays_of_points_are_left_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = np.random.default_rng(0).uniform(-2, S + 2, (50, 2)).astype(np.float32)
+    expected = silhouette.cut(points, points, S, S, S)
+    assert expected.any()
+    assert not expected.all()
+    monkeypatch.setattr(silhouette, "core", Untouchable())
+    with pytest.raises(AssertionError, match="cut"):
+        silhouette.cut(points, points, S, S, S)
+    twice = np.repeat(points, 2, axis=0)[::2]
+    for other in (points.astype(np.float64), np.asfortranarray(points), twice):
+        np.testing.assert_array_equal(silhouette.cut(points, other, S, S, S), expected)
+        np.testing.assert_array_equal(silhouette.cut(other, points, S, S, S), expected)
+
+
+def test_buffers_of_the_wrong_size_are_refused() -> None:
+    maps, points = np.zeros((2, 4, 4), np.float32), np.zeros((3, 2), np.float32)
+    with pytest.raises(ValueError, match="needs 64 "):
+        core.decode_heatmaps(maps, 4, 4, 4, S, 0.5, np.empty((4, 2)), np.empty(4))
+    with pytest.raises(ValueError, match="needs 2 "):
+        core.decode_heatmaps(maps, 2, 4, 4, S, 0.5, np.empty((2, 2)), np.empty(3))
+    with pytest.raises(ValueError, match="needs 6 "):
+        core.cut(points, points[:2], S, S, S, 1.5, np.zeros(3, np.bool_))
+    with pytest.raises(ValueError, match="needs 2 "):
+        core.refine_contour(maps[0], 4, np.zeros((1, 2), np.int32), 0.5, 1.0, np.empty((2, 2), np.float32))
+    with pytest.raises(ValueError, match="cells"):
+        core.refine_contour(maps[0], 0, np.zeros((1, 2), np.int32), 0.5, 1.0, np.empty((1, 2), np.float32))
+    scores = np.empty(2)
+    scores.setflags(write=False)
+    with pytest.raises((ValueError, BufferError)):
+        core.decode_heatmaps(maps, 2, 4, 4, S, 0.5, np.empty((2, 2)), scores)
