@@ -9,7 +9,7 @@ prior in such a frame.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -95,6 +95,6 @@ class Recall:
         assert fine is not None
         # By a whole factor this is the mean of the cells within each.
         outline = cv2.resize(fine, (self._cells, self._cells), interpolation=cv2.INTER_AREA)
-        return replace(
-            said.prior, heatmaps=said.mesh.heatmaps, silhouette=np.asarray(outline, np.float32), features=features
-        )
+        was = said.prior
+        cues = said.mesh.heatmaps, np.asarray(outline, np.float32)
+        return PriorOutput(*cues, was.presence, was.right, was.keypoints, features)

@@ -131,9 +131,11 @@ class Viewer:
     def recall(self, image: npt.NDArray[np.uint8], roi: Roi, said: Said) -> View:
         """Look at a region where a hand went on, without the prior: for a viewer that `recalls`."""
         assert self._recall is not None
-        return replace(self._look(image, roi, partial(self._recall.run, said=said)), recalled=True)
+        return self._look(image, roi, partial(self._recall.run, said=said), recalled=True)
 
-    def _look(self, image: npt.NDArray[np.uint8], roi: Roi, stage: Callable[[_Shown], PriorOutput]) -> View:
+    def _look(
+        self, image: npt.NDArray[np.uint8], roi: Roi, stage: Callable[[_Shown], PriorOutput], recalled: bool = False
+    ) -> View:
         if not self.judges and roi.mirrored != self._mirrored:
             roi = roi.flipped()
         start = perf_counter()
@@ -141,7 +143,7 @@ class Viewer:
         middle = perf_counter()
         prior = stage(shown)
         times = 1e3 * (middle - start), 1e3 * (perf_counter() - middle)
-        return View(roi, prior, self._prior.size, *times, self._prior.cell_centre)
+        return View(roi, prior, self._prior.size, *times, self._prior.cell_centre, recalled)
 
     def sided(self, image: npt.NDArray[np.uint8], roi: Roi, min_presence: float) -> View:
         """Look at a region as it is and in the mirror, and return the look that shows more of a right hand.
