@@ -14,7 +14,7 @@ from types import ModuleType
 __all__ = ["core"]
 
 #: Of the functions that this version calls (`core/module.c`); a library left from another build is not taken.
-INTERFACE = 1
+INTERFACE = 2
 
 
 def _load() -> ModuleType | None:

@@ -22,6 +22,8 @@ __all__ = ["Roi", "normalise"]
 _ALIASING = 2.0
 # What may be left of them by halving; above it each pixel is averaged with its neighbours once more.
 _LEFT = math.sqrt(2.0)
+# What the compiled core takes as it is.
+_SINGLE_OR_DOUBLE = (np.float32, np.float64)
 # Joints of a hand, and those whose connection points along it.
 _JOINTS, _WRIST, _KNUCKLE = 21, 0, 9
 # Part of the joints' extent under which that connection says nothing about the hand's direction.
@@ -186,10 +188,21 @@ class Roi:
 
     def to_image(self, points: npt.ArrayLike, S: int) -> npt.NDArray[np.float64]:
         """Pixels of the image for pixels (N, 2) of the S × S crop."""
-        centred = np.asarray(points, dtype=np.float64) - 0.5 * (S - 1)
-        mapped: npt.NDArray[np.float64] = centred @ self._linear(S).T
-        mapped += (self.cx, self.cy)
-        return mapped
+        linear, centre = self._linear(S), 0.5 * (S - 1)
+        given = np.asarray(points)
+        if (
+            core is not None
+            and given.dtype in _SINGLE_OR_DOUBLE
+            and given.flags.c_contiguous
+            and given.shape[-1:] == (2,)
+        ):
+            (a, b), (c, d) = linear.tolist()
+            mapped = np.empty(given.shape)
+            core.map_points(given, (a, b, c, d, self.cx - (a + b) * centre, self.cy - (c + d) * centre), mapped)
+            return mapped
+        turned: npt.NDArray[np.float64] = (given.astype(np.float64) - centre) @ linear.T
+        turned += (self.cx, self.cy)
+        return turned
 
     def rotation(self, camera: Camera) -> npt.NDArray[np.float64]:
         """Rotation, (3, 3), from the crop camera's frame to the camera's: along the ray through the centre, and turned.

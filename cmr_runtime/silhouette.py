@@ -11,8 +11,6 @@ from .compiled import core
 
 __all__ = ["contour", "cut"]
 
-#: The map is enlarged by this factor before its contour is traced.
-_ENLARGE = 2
 #: A hand covers at least this share of its crop; less is noise.
 _SMALLEST = 0.005
 #: Probability at the contour.
@@ -36,9 +34,8 @@ def contour(probability: npt.NDArray[np.floating], S: int) -> npt.NDArray[np.flo
     (N, 2) float32, or None
         Pixels of the crop, in order around the region; None if no region is large enough to be a hand.
     """
-    side = probability.shape[0] * _ENLARGE
-    fine = cv2.resize(np.asarray(probability, np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
-    mask = (fine >= _LEVEL).view(np.uint8)
+    fine, mask = _doubled(np.ascontiguousarray(probability, np.float32))
+    side = len(fine)
     found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not found:
         return None
@@ -72,6 +69,18 @@ def contour(probability: npt.NDArray[np.floating], S: int) -> npt.NDArray[np.flo
     outline *= S / side
     outline -= 0.5
     return outline
+
+
+def _doubled(probability: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """Return a map at twice its size, and where it reaches the level: pixels are traced there more nearly."""
+    cells = len(probability)
+    side = 2 * cells
+    if core is not None and probability.shape == (cells, cells):
+        fine, mask = np.empty((side, side), np.float32), np.empty((side, side), np.uint8)
+        if core.double_map(probability, cells, _LEVEL, fine, mask):
+            return fine, mask
+    fine = np.asarray(cv2.resize(probability, (side, side), interpolation=cv2.INTER_LINEAR))
+    return fine, (fine >= _LEVEL).view(np.uint8)
 
 
 def cut(

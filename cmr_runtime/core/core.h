@@ -80,6 +80,10 @@ typedef struct CoreEntries {
 int core_entries_fit(const CoreEntries *entries, ptrdiff_t columns);
 
 /* Pixels (count, 2) of points (count, 3); NaN of those that are not in front of the camera. */
+/* Points (count, 2), single or double, times a matrix (2, 2) and moved: (x, y) becomes m (x, y) + shift. */
+void core_map_single(const float *points, ptrdiff_t count, const double matrix[4], const double shift[2], double *mapped);
+void core_map_double(const double *points, ptrdiff_t count, const double matrix[4], const double shift[2], double *mapped);
+
 void core_project(const CoreCamera *camera, const double *points, ptrdiff_t count, double *pixels);
 
 /* Larger side of the box around points (count, 2), of which there is one at least; NaN if one of them is. */
@@ -155,6 +159,10 @@ double core_smooth(const CoreRig *rig, const CoreSmoothing *settings, const Core
  * what is left to NumPy: a cell that is not finite, no cells, or a peak whose fit has no solution. */
 int core_decode_heatmaps(const float *maps, ptrdiff_t count, ptrdiff_t rows, ptrdiff_t columns, double side,
                          double cell_centre, double *points, double *scores);
+
+/* A map (side, side) at twice its size, between its cells linearly, and where that is at least on a level. Returns 0 for
+ * what is left to OpenCV: a cell that is not finite. */
+int core_double_map(const float *map, ptrdiff_t side, float level, float *fine, uint8_t *mask);
 
 /* Points (count, 2) of a map (side, side), moved onto its level and multiplied by the scale as pixels' edges are. */
 void core_refine_contour(const float *map, ptrdiff_t side, const int32_t *points, ptrdiff_t count, float level,

@@ -6,6 +6,24 @@
 
 #include <math.h>
 
+static void map_point(double x, double y, const double matrix[4], const double shift[2], double mapped[2])
+{
+    mapped[0] = matrix[0] * x + matrix[1] * y + shift[0];
+    mapped[1] = matrix[2] * x + matrix[3] * y + shift[1];
+}
+
+void core_map_single(const float *points, ptrdiff_t count, const double matrix[4], const double shift[2], double *mapped)
+{
+    for (ptrdiff_t k = 0; k < count; k++)
+        map_point(points[2 * k], points[2 * k + 1], matrix, shift, mapped + 2 * k);
+}
+
+void core_map_double(const double *points, ptrdiff_t count, const double matrix[4], const double shift[2], double *mapped)
+{
+    for (ptrdiff_t k = 0; k < count; k++)
+        map_point(points[2 * k], points[2 * k + 1], matrix, shift, mapped + 2 * k);
+}
+
 void core_project(const CoreCamera *camera, const double *points, ptrdiff_t count, double *pixels)
 {
     for (ptrdiff_t k = 0; k < count; k++) {

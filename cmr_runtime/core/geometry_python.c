@@ -23,6 +23,31 @@ PyObject *core_python_project(PyObject *self, PyObject *args)
     return pixels == NULL ? NULL : Py_NewRef(Py_None);
 }
 
+PyObject *core_python_map_points(PyObject *self, PyObject *args)
+{
+    PyObject *points_object, *mapped_object;
+    double matrix[4], shift[2];
+    CoreBuffers held = {.count = 0};
+    Py_ssize_t items;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "O(dddddd)O:map_points", &points_object, &matrix[0], &matrix[1], &matrix[2], &matrix[3],
+                          &shift[0], &shift[1], &mapped_object))
+        return NULL;
+    double *mapped = core_buffer(&held, mapped_object, "d", -1, &items, 1);
+    const double *points = mapped == NULL ? NULL : core_buffer(&held, points_object, "d", items, NULL, 0);
+    const float *single = NULL;
+    if (points != NULL)
+        core_map_double(points, items / 2, matrix, shift, mapped);
+    else if (mapped != NULL) {
+        PyErr_Clear(); /* not double: then they must be single */
+        single = core_buffer(&held, points_object, "f", items, NULL, 0);
+        if (single != NULL)
+            core_map_single(single, items / 2, matrix, shift, mapped);
+    }
+    core_release(&held);
+    return points == NULL && single == NULL ? NULL : Py_NewRef(Py_None);
+}
+
 PyObject *core_python_extent(PyObject *self, PyObject *args)
 {
     PyObject *points_object, *result = NULL;

@@ -47,6 +47,9 @@ static PyMethodDef functions[] = {
     {"project", core_python_project, METH_VARARGS,
      "project(points, fx, fy, cx, cy, pixels): fill pixels (n, 2) with those of points (n, 3) in the camera's frame, all\n"
      "float64; NaN where z is not above 0."},
+    {"map_points", core_python_map_points, METH_VARARGS,
+     "map_points(points, (a, b, c, d, x, y), mapped): points (n, 2), float32 or float64, times [[a, b], [c, d]] and moved\n"
+     "by (x, y), to mapped (n, 2) float64."},
     {"extent", core_python_extent, METH_VARARGS,
      "extent(points): larger side of the box around points (n, 2) float64; NaN if one is."},
     {"mean_distance", core_python_mean_distance, METH_VARARGS,
@@ -74,6 +77,9 @@ static PyMethodDef functions[] = {
      "decode_heatmaps(maps, count, rows, columns, side, cell_centre, points, scores): peaks of maps (count, rows, columns)\n"
      "float32 to points (count, 2), pixels of a crop of that side, and scores (count,), both float64. Returns False where\n"
      "NumPy has to do it."},
+    {"double_map", core_python_double_map, METH_VARARGS,
+     "double_map(map, side, level, fine, mask): a map (side, side) to one of twice its size, both float32, and to where\n"
+     "that is at least on the level, uint8. Returns False where OpenCV has to do it."},
     {"refine_contour", core_python_refine_contour, METH_VARARGS,
      "refine_contour(map, side, points, level, scale, outline): points (n, 2) int32, cells of a map (side, side) float32,\n"
      "to an outline (n, 2) float32 on the map's level, scale times as large."},
@@ -88,7 +94,7 @@ static PyMethodDef functions[] = {
 };
 
 /* Raised with every change of a function's arguments: a library that was built before is then not taken. */
-#define CORE_INTERFACE 1
+#define CORE_INTERFACE 2
 
 static int add_constants(PyObject *module)
 {

@@ -11,6 +11,47 @@ static ptrdiff_t clamped(ptrdiff_t value, ptrdiff_t last)
     return value < 0 ? 0 : value > last ? last : value;
 }
 
+/* One row of a map at twice its width: between two cells a quarter of the way from one to the other. */
+static void double_row(const float *row, ptrdiff_t side, float *wide)
+{
+    const ptrdiff_t last = side - 1;
+    for (ptrdiff_t column = 0; column < side; column++) {
+        const float before = row[column > 0 ? column - 1 : 0], here = row[column];
+        const float after = row[column < last ? column + 1 : last];
+        wide[2 * column] = before * 0.25f + here * 0.75f;
+        wide[2 * column + 1] = here * 0.75f + after * 0.25f;
+    }
+}
+
+int core_double_map(const float *map, ptrdiff_t side, float level, float *fine, uint8_t *mask)
+{
+    float odd = 0.0f;
+    for (ptrdiff_t cell = 0; cell < side * side; cell++)
+        odd += map[cell] - map[cell]; /* NaN of what is not finite */
+    if (odd != 0.0f)
+        return 0;
+    /* Rows first, as OpenCV does, so that both round alike: each coarse row goes where its upper half will be. */
+    const ptrdiff_t last = side - 1, width = 2 * side;
+    for (ptrdiff_t row = 0; row < side; row++)
+        double_row(map + row * side, side, fine + 2 * row * width);
+    for (ptrdiff_t row = 0; row < side; row++) {
+        float *here = fine + 2 * row * width, *lower = here + width;
+        const float *after = row < last ? lower + width : here;
+        for (ptrdiff_t column = 0; column < width; column++)
+            lower[column] = here[column] * 0.75f + after[column] * 0.25f;
+    }
+    /* Upper halves from below: a row is needed as it was by the one below it, whose lower half is done. */
+    for (ptrdiff_t row = last; row > 0; row--) {
+        float *here = fine + 2 * row * width;
+        const float *before = here - 2 * width;
+        for (ptrdiff_t column = 0; column < width; column++)
+            here[column] = before[column] * 0.25f + here[column] * 0.75f;
+    }
+    for (ptrdiff_t cell = 0; cell < width * width; cell++)
+        mask[cell] = (uint8_t)(fine[cell] >= level);
+    return 1;
+}
+
 void core_refine_contour(const float *map, ptrdiff_t side, const int32_t *points, ptrdiff_t count, float level,
                          float scale, float *outline)
 {

@@ -5,6 +5,30 @@
 #include "core.h"
 #include "python.h"
 
+PyObject *core_python_double_map(PyObject *self, PyObject *arguments)
+{
+    (void)self;
+    PyObject *map, *fine, *mask;
+    Py_ssize_t side;
+    float level;
+    if (!PyArg_ParseTuple(arguments, "OnfOO", &map, &side, &level, &fine, &mask))
+        return NULL;
+    if (side < 1 || side > PTRDIFF_MAX / 4 / side) {
+        PyErr_SetString(PyExc_ValueError, "cmr_runtime._core: a map without cells, or with too many");
+        return NULL;
+    }
+    CoreBuffers held = {.count = 0};
+    PyObject *result = NULL;
+    const float *cells = core_buffer(&held, map, "f", side * side, NULL, 0);
+    float *doubled = cells ? core_buffer(&held, fine, "f", 4 * side * side, NULL, 1) : NULL;
+    uint8_t *covered = doubled ? core_buffer(&held, mask, "B", 4 * side * side, NULL, 1) : NULL;
+    if (covered) {
+        result = PyBool_FromLong(core_double_map(cells, side, level, doubled, covered));
+    }
+    core_release(&held);
+    return result;
+}
+
 PyObject *core_python_refine_contour(PyObject *self, PyObject *arguments)
 {
     (void)self;

@@ -11,18 +11,30 @@ from cmr_models.network.depthwise import Depthwise5
 
 @pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 16, 1, 1), (4, 8, 2, 3), (3, 32, 10, 10)])
 @pytest.mark.parametrize("last", [False, True])
-def test_values_and_gradients_are_those_of_the_usual_convolution(shape: tuple[int, ...], last: bool) -> None:
+@pytest.mark.parametrize(("stride", "padding"), [(1, 2), (1, 3), (2, 2), (2, 3)])
+def test_values_and_gradients_are_those_of_the_usual_convolution(
+    shape: tuple[int, ...], last: bool, stride: int, padding: int
+) -> None:
     torch.manual_seed(0)
     x = torch.randn(shape, dtype=torch.float64)
     x = x.contiguous(memory_format=torch.channels_last) if last else x
     x.requires_grad_()
-    layer = Depthwise5(shape[1]).double()
-    upstream = torch.randn(shape, dtype=torch.float64)
-    given, wanted = layer(x), F.conv2d(x, layer.weight, layer.bias, padding=2, groups=shape[1])
+    layer = Depthwise5(shape[1], stride, padding).double()
+    given, wanted = layer(x), F.conv2d(x, layer.weight, layer.bias, stride, padding, 1, shape[1])
+    upstream = torch.randn_like(wanted)
     torch.testing.assert_close(given, wanted)
     ours = torch.autograd.grad(given, (x, *layer.parameters()), upstream)
     theirs = torch.autograd.grad(wanted, (x, *layer.parameters()), upstream)
     for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_without_padding_and_with_rows_and_columns_that_no_kernel_reaches() -> None:
+    torch.manual_seed(0)
+    layer, x = Depthwise5(4, 2, 0).double(), torch.randn(2, 4, 13, 10, dtype=torch.float64, requires_grad=True)
+    ours = torch.autograd.grad(layer(x).square().sum(), (x, *layer.parameters()))
+    usual = F.conv2d(x, layer.weight, layer.bias, 2, 0, 1, 4)
+    for one, other in zip(ours, torch.autograd.grad(usual.square().sum(), (x, *layer.parameters())), strict=True):
         torch.testing.assert_close(one, other)
 
 

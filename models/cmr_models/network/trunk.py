@@ -65,10 +65,11 @@ class Conv(nn.Module):
         total = max(kernel - stride, 0)
         self.before, self.after = total // 2, total - total // 2
         symmetric = self.before == self.after
-        if groups == inp == out and (kernel, stride) == (5, 1):
-            self.conv: nn.Conv2d = Depthwise5(inp)
+        padding = self.before if symmetric else 0
+        if groups == inp == out and kernel == 5:
+            self.conv: nn.Conv2d = Depthwise5(inp, stride, padding)
         else:
-            self.conv = nn.Conv2d(inp, out, kernel, stride, self.before if symmetric else 0, groups=groups)
+            self.conv = nn.Conv2d(inp, out, kernel, stride, padding, groups=groups)
         self.pad = not symmetric
         self.act = act
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_in", nonlinearity="relu" if act else "linear")
