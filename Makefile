@@ -35,7 +35,7 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 
 wheel: $(VENV)/.installed
-	$(BIN)/python -m build --wheel
+	CMR_RUNTIME_CORE=required $(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) $(OUT) build dist *.egg-info
+	rm -rf $(VENV) $(OUT) build dist *.egg-info cmr_runtime/_core*

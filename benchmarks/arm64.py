@@ -26,9 +26,9 @@ from cmr_runtime.bundle import SHIPPED
 from cmr_runtime.errors import CmrError
 
 from .arm64_root import INTERPRETER, MIRROR, RELEASE, Root
-from .arm64_wheels import ROOT, build, download, oldest_glibc
+from .arm64_wheels import ROOT, build, cross_build, download, oldest_glibc
 
-__all__ = ["TOLERANCES", "Tolerance", "compare", "main", "measure", "outcomes", "table"]
+__all__ = ["TOLERANCES", "Tolerance", "compare", "holds", "main", "measure", "outcomes", "table"]
 
 LOCATION = ROOT / ".arm64"
 TESTS = ("tests/runtime", "tests/registration")
@@ -36,8 +36,8 @@ TESTS = ("tests/runtime", "tests/registration")
 EXTRAS, TEST_REQUIREMENTS = "mesh,view,bench", ("pytest", "hypothesis", "onnx")
 SAMPLE = ("examples/data/sample.jpg", "examples/data/sample.json")
 
-#: Seconds after which a program under emulation is taken to hang; the tests of no file take two minutes.
-_PROBE_LIMIT, _TESTS_LIMIT = 900.0, 300.0
+#: Seconds after which the probe, and a file of tests, is taken to hang under emulation.
+_PROBE_LIMIT, TESTS_LIMIT = 900.0, 300.0
 
 #: What ends under emulation without a word, hangs or crashes, as programs that others start now and then do there, is
 #: begun again until it was tried so often. A test that fails each time has failed; the report names what was repeated.
@@ -129,7 +129,7 @@ def outcomes(junit: Path) -> dict[str, Any]:
     return {**counts, "failures": failures, "skips": sorted(set(skips))}
 
 
-def measure(cache: Path, mirror: str, tests: Sequence[str], again: bool) -> dict[str, Any]:
+def measure(cache: Path, mirror: str, tests: Sequence[str], again: bool, limit: float) -> dict[str, Any]:
     """Resolve, make the root, install, test and compare.
 
     Raises
@@ -139,12 +139,12 @@ def measure(cache: Path, mirror: str, tests: Sequence[str], again: bool) -> dict
     """
     _say("making the root" if again or not cache.exists() else "looking at the root")
     root = Root(cache, mirror, again)
-    _say("building the wheel, resolving the install for aarch64")
-    built = build(cache / "dist")
-    base = download([built], cache / "base")
-    every = download([f"{built}[{EXTRAS}]", *TEST_REQUIREMENTS], cache / "wheels")
+    _say("building the wheels, resolving the install for aarch64")
+    built, crossed = build(cache / "dist"), cross_build(cache / "cross")
+    base = download([crossed], cache / "base")
+    every = download([f"{crossed}[{EXTRAS}]", *TEST_REQUIREMENTS], cache / "wheels")
     _say("installing under emulation")
-    root.install(every, cache / "wheels" / built.name)
+    root.install(every, cache / "wheels" / crossed.name)
 
     suite = _suite(cache / "suite")
     here = _probe_here(built, cache / "here", suite)
@@ -153,8 +153,8 @@ def measure(cache: Path, mirror: str, tests: Sequence[str], again: bool) -> dict
     with np.load(suite / "here.npz") as ours, np.load(suite / "there.npz") as theirs:
         differences = compare(ours, theirs)
     _say(f"running {', '.join(tests)} under emulation, which takes about a quarter of an hour")
-    seen = _tests(root, suite, tests)
-    return {
+    seen = _tests(root, suite, tests, limit)
+    report = {
         "date": time.strftime("%Y-%m-%d %H:%M %Z"),
         "emulator": root.emulator,
         "root": f"Debian {RELEASE} arm64",
@@ -164,8 +164,15 @@ def measure(cache: Path, mirror: str, tests: Sequence[str], again: bool) -> dict
         "oldest_glibc": oldest_glibc(wheel.name for wheel in base),
         "tests": {"folders": list(tests), **seen},
         "differences": differences,
-        "passed": seen["passed"] > 0 and not seen["failed"] and all(each["met"] for each in differences),
     }
+    return report | {"passed": holds(report)}
+
+
+def holds(report: Mapping[str, Any]) -> bool:
+    """Whether tests ran and none failed, all differences are met, and both machines had the compiled core in use."""
+    tests, compiled = report["tests"], [report[side]["compiled"] for side in ("here", "there")]
+    met = [each["met"] for each in report["differences"]]
+    return tests["passed"] > 0 and not tests["failed"] and all(met) and all(compiled)
 
 
 def _suite(folder: Path) -> Path:
@@ -182,7 +189,7 @@ def _suite(folder: Path) -> Path:
 
 
 def _probe_here(wheel: Path, folder: Path, suite: Path) -> dict[str, Any]:
-    """Run the probe on this machine with the packages of the same wheel, not with those of the checkout."""
+    """Run the probe on this machine with the packages of its wheel, not with those of the checkout."""
     shutil.rmtree(folder, ignore_errors=True)
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
@@ -206,19 +213,19 @@ def _probe_there(root: Root, suite: Path) -> dict[str, Any]:
     raise CmrError(f"{SAMPLE[0]} is not followed under emulation: {ATTEMPTS} times PRoot ended without a word")
 
 
-def _tests(root: Root, suite: Path, tests: Sequence[str]) -> dict[str, Any]:
+def _tests(root: Root, suite: Path, tests: Sequence[str], limit: float = TESTS_LIMIT) -> dict[str, Any]:
     """Run each file of tests by itself, so that what ends without a word takes no other's results with it."""
     seen: dict[str, Any] = {"passed": 0, "failed": 0, "skipped": 0, "failures": [], "skips": [], "again": []}
     for name in tests:
         folder = suite / name
         files = [f"{name}/{file.name}" for file in sorted(folder.glob("test_*.py"))] if folder.is_dir() else [name]
         for file in files:
-            for key, value in _tests_of(root, suite, file).items():
+            for key, value in _tests_of(root, suite, file, limit).items():
                 seen[key] += value
     return seen | {"skips": sorted(set(seen["skips"]))}
 
 
-def _tests_of(root: Root, suite: Path, file: str) -> dict[str, Any]:
+def _tests_of(root: Root, suite: Path, file: str, limit: float) -> dict[str, Any]:
     """Run a file of tests until it passes, or fails for the last time; tell why it was repeated."""
     command = [INTERPRETER, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
     command += ["--junitxml=/suite/results.xml", file]
@@ -227,7 +234,7 @@ def _tests_of(root: Root, suite: Path, file: str) -> dict[str, Any]:
         results.unlink(missing_ok=True)
         try:
             # What pytest prints goes where a person sees it and a JSON reader does not.
-            status = root.run(command, {"/suite": suite}, "/suite", _TESTS_LIMIT, stdout=sys.stderr)
+            status = root.run(command, {"/suite": suite}, "/suite", limit, stdout=sys.stderr)
             why = f"exit status {status}"
         except CmrError as error:  # it hangs
             status, why = -1, str(error)
@@ -257,6 +264,8 @@ def table(report: Mapping[str, Any]) -> str:
         *(f"  {each['file']:112s}{each['bytes'] / 1e6:7.1f} MB" for each in report["base"]),
         f"  {'sum':112s}{total / 1e6:7.1f} MB",
         "",
+        f"compiled core: {_in_use(here)} on {here['machine']}, {_in_use(there)} on {there['machine']}",
+        "",
         f"tests under emulation ({', '.join(tests['folders'])}; slow ones left out)",
         f"  {tests['passed']} passed, {tests['failed']} failed, {tests['skipped']} skipped",
         *(f"  failed: {name}" for name in tests["failures"]),
@@ -278,24 +287,35 @@ def _row(each: Mapping[str, Any]) -> str:
     return f"  {each['what']:44s}{seen:>20s}, at most {each['limit']:g}{met}"
 
 
+def _in_use(told: Mapping[str, Any]) -> str:
+    return "in use" if told["compiled"] else "NOT IN USE"
+
+
 def _versions(told: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in told["versions"].items())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return 0 if all holds, 1 if a test fails or a difference is too large, 2 after an error (one line)."""
+    """Return 0 if all holds (`holds`), 1 if not, 2 after an error (one line)."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.arm64", description=__doc__.splitlines()[0])
     parser.add_argument("--cache", type=Path, default=LOCATION, metavar="DIR", help="of the root (default .arm64)")
     parser.add_argument("--debian-mirror", default=MIRROR, metavar="URL", help=f"default {MIRROR}")
     parser.add_argument("--again", action="store_true", help="replace a root that is there")
     parser.add_argument("--tests", nargs="+", default=list(TESTS), metavar="PATH", help=f"default {' '.join(TESTS)}")
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=TESTS_LIMIT,
+        metavar="S",
+        help=f"most seconds of a file of tests, more beside other work (default {TESTS_LIMIT:.0f})",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     args = parser.parse_args(argv)
     for path in args.tests:
         if not path.startswith(TESTS) or not (ROOT / path.partition("::")[0]).exists():
             parser.error(f"--tests {path} is no path of {' or '.join(TESTS)} in the checkout")
     try:
-        report = measure(args.cache.resolve(), args.debian_mirror, args.tests, args.again)
+        report = measure(args.cache.resolve(), args.debian_mirror, args.tests, args.again, args.limit)
     except (CmrError, OSError, subprocess.TimeoutExpired) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one machine makes of the sample, as arrays, to be held against what another makes of it.
 
-`arm64` runs this file on this machine and under emulation, each time with the same wheel.
+`arm64` runs this file on this machine and under emulation, each time with a wheel of the same sources.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from cmr_runtime import Bundle, Camera, HandMeshTracker
 from cmr_runtime.bundle import SHIPPED
+from cmr_runtime.compiled import core
 from cmr_runtime.image_io import read_image
 from cmr_runtime.network import MeshStage, PriorStage
 
@@ -24,7 +25,7 @@ _PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "osqp", "scipy")
 
 
 def main(argv: list[str]) -> None:
-    """Write the arrays to a file and print ``{"machine", "python", "libc", "versions"}``.
+    """Write the arrays to a file and print ``{"machine", "python", "libc", "compiled", "versions"}``.
 
     Parameters
     ----------
@@ -38,8 +39,8 @@ def main(argv: list[str]) -> None:
     np.savez(out, **arrays)
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     libc = " ".join(platform.libc_ver())
-    told = {"machine": platform.machine(), "python": platform.python_version(), "libc": libc, "versions": versions}
-    print(json.dumps(told))
+    told = {"machine": platform.machine(), "python": platform.python_version(), "libc": libc}
+    print(json.dumps(told | {"compiled": core is not None, "versions": versions}))
 
 
 def _stages(rgb: np.ndarray) -> dict[str, np.ndarray]:

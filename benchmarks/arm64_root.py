@@ -18,7 +18,7 @@ from typing import Any
 
 from cmr_runtime.errors import CmrError
 
-__all__ = ["CPU", "GLIBC", "INTERPRETER", "MIRROR", "PYTHON", "RELEASE", "Root"]
+__all__ = ["COMPILER", "CPU", "GLIBC", "INTERPRETER", "MIRROR", "PYTHON", "RELEASE", "Root"]
 
 MIRROR = "http://deb.debian.org/debian"
 RELEASE = "bookworm"
@@ -52,8 +52,11 @@ _FILES = {
 #: All that a program of the root is told of where it runs.
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "QEMU_CPU": CPU}
 
-#: Programs, any one of each, by the Debian package that has them.
+#: For the wheel (`arm64_wheels`).
+COMPILER = "aarch64-linux-gnu-gcc"
+#: Programs, any one of each, by the Debian package that has them: all that the benchmark needs, to be told at once.
 _TOOLS = {
+    "gcc-aarch64-linux-gnu": (COMPILER,),
     "mmdebstrap": ("mmdebstrap",),
     "proot": ("proot",),
     "qemu-user-static": ("qemu-aarch64-static", "qemu-aarch64"),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .compiled import core
+from .compiled import core, taken
 from .errors import CameraError, InputError
 from .values import is_number
 
@@ -173,6 +173,11 @@ class Camera:
         return Camera(self.fx * larger, self.fy * larger, cx, cy, width, height)
 
     @property
+    def pinhole(self) -> tuple[float, float, float, float]:
+        """fx, fy, cx and cy, pixels."""
+        return self.fx, self.fy, self.cx, self.cy
+
+    @property
     def matrix(self) -> npt.NDArray[np.float64]:
         """Intrinsics as a 3×3 matrix, pixels."""
         return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
@@ -191,9 +196,9 @@ class Camera:
             Pixels.
         """
         p = np.asarray(points, dtype=np.float64)
-        if core is not None and p.shape[-1:] == (3,) and p.flags.c_contiguous:
+        if core is not None and p.shape[-1:] == (3,) and taken(p, np.float64):
             pixels = np.empty((*p.shape[:-1], 2))
-            core.project(p, self.fx, self.fy, self.cx, self.cy, pixels)
+            core.project(p, *self.pinhole, pixels)
             return pixels
         depth = np.where(p[..., 2] > 0, p[..., 2], np.nan)
         return np.stack([self.fx * p[..., 0] / depth + self.cx, self.fy * p[..., 1] / depth + self.cy], axis=-1)

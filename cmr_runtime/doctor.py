@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
-import os
 import platform
 import re
 import sys
@@ -21,7 +20,7 @@ import numpy.typing as npt
 from .bundle import Bundle
 from .camera import Camera
 from .command import command
-from .compiled import core
+from .compiled import IN_USE, OFF, state
 from .errors import CmrError
 from .options import up_to
 from .topology import Topology
@@ -196,12 +195,10 @@ def _packages() -> list[Check]:
 
 def _compiled() -> str:
     """Tell whether the compiled core is used; without it all works, in more time."""
-    if core is not None:
-        return "in use"
-    cost = "NumPy does the same, in about 1 ms more for each frame"
-    if os.environ.get("CMR_RUNTIME_COMPILED") == "0":
-        return f"switched off by CMR_RUNTIME_COMPILED=0; {cost}"
-    return f"absent; {cost}: install a C compiler, then {_PACKAGE} anew"
+    if state == IN_USE:
+        return state
+    mend = "" if state == OFF else f": install a C compiler, then {_PACKAGE} anew"
+    return f"{state}; NumPy does the same, in about 1 ms more for each frame{mend}"
 
 
 def _same_module(package: str) -> tuple[str, ...]:

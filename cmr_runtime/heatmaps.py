@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .compiled import core
+from .compiled import core, taken
 
 __all__ = ["decode"]
 
@@ -51,7 +51,7 @@ def decode(
         Probability of the largest cell, 0 to 1.
     """
     count, rows, columns = heatmaps.shape
-    if core is not None and heatmaps.dtype == np.float32 and heatmaps.flags.c_contiguous:
+    if core is not None and taken(heatmaps, np.float32):
         points, heights = np.empty((count, 2)), np.empty(count)
         if core.decode_heatmaps(heatmaps, count, rows, columns, S, cell_centre, points, heights):
             return points, heights

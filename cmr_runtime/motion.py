@@ -16,7 +16,7 @@ from .finding import ROOMY
 from .results import Hand
 from .roi import Roi
 
-__all__ = ["Motion", "extent"]
+__all__ = ["Motion", "extent", "mean_distance"]
 
 _Float = npt.NDArray[np.float64]
 

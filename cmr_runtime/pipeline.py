@@ -201,8 +201,7 @@ class Pipeline:
         if core is not None:
             vertices, joints = np.empty(mesh.shape), np.empty((len(self._regressor), 3))
             region = roi.cx, roi.cy, roi.angle, roi.mirrored
-            pinhole = camera.fx, camera.fy, camera.cx, camera.cy
-            if core.relative_hand(mesh, region, pinhole, self._entries, root_joint, vertices, joints):
+            if core.relative_hand(mesh, region, camera.pinhole, self._entries, root_joint, vertices, joints):
                 return vertices, joints
         vertices = roi.to_camera(mesh, camera)
         joints = self._regressor @ vertices
@@ -239,10 +238,8 @@ def _placed(
     """Vertices and joints where they are, and keypoints settled with these."""
     if core is not None:
         shown = tuple(np.empty(shape, np.float32) for shape in (vertices.shape, joints.shape, cues.keypoints.shape))
-        pinhole = camera.fx, camera.fy, camera.cx, camera.cy
-        core.place_hand(
-            vertices, joints, fit.scale, fit.translation, pinhole, cues.keypoints, cues.scores, _MESH_WEIGHT, *shown
-        )
+        seen = cues.keypoints, cues.scores, _MESH_WEIGHT
+        core.place_hand(vertices, joints, fit.scale, fit.translation, camera.pinhole, *seen, *shown)
         return shown[0], shown[1], shown[2]
     placed = fit.scale * joints + fit.translation
     keypoints = _settle(cues.keypoints, cues.scores, camera.project(placed))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .camera import Camera
-from .compiled import core
+from .compiled import core, taken
 from .errors import InputError
 
 __all__ = ["Roi", "normalise"]
@@ -22,8 +22,6 @@ __all__ = ["Roi", "normalise"]
 _ALIASING = 2.0
 # What may be left of them by halving; above it each pixel is averaged with its neighbours once more.
 _LEFT = math.sqrt(2.0)
-# What the compiled core takes as it is.
-_SINGLE_OR_DOUBLE = (np.float32, np.float64)
 # Joints of a hand, and those whose connection points along it.
 _JOINTS, _WRIST, _KNUCKLE = 21, 0, 9
 # Part of the joints' extent under which that connection says nothing about the hand's direction.
@@ -179,8 +177,7 @@ class Roi:
         source, shift = self._source(image, S)
         if (
             core is not None
-            and source.dtype == np.uint8
-            and source.flags.c_contiguous
+            and taken(source, np.uint8)
             and core.warp(source, *source.shape[:2], self._back(shift, S), S, gain, bias, planes)
         ):
             return
@@ -190,12 +187,7 @@ class Roi:
         """Pixels of the image for pixels (N, 2) of the S × S crop."""
         linear, centre = self._linear(S), 0.5 * (S - 1)
         given = np.asarray(points)
-        if (
-            core is not None
-            and given.dtype in _SINGLE_OR_DOUBLE
-            and given.flags.c_contiguous
-            and given.shape[-1:] == (2,)
-        ):
+        if core is not None and given.shape[-1:] == (2,) and taken(given, np.float32, np.float64):
             (a, b), (c, d) = linear.tolist()
             mapped = np.empty(given.shape)
             core.map_points(given, (a, b, c, d, self.cx - (a + b) * centre, self.cy - (c + d) * centre), mapped)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .compiled import core
+from .compiled import core, taken
 
 __all__ = ["contour", "cut"]
 
@@ -75,7 +75,7 @@ def _doubled(probability: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float
     """Return a map at twice its size, and where it reaches the level: pixels are traced there more nearly."""
     cells = len(probability)
     side = 2 * cells
-    if core is not None and probability.shape == (cells, cells):
+    if core is not None and probability.shape == (cells, cells) and taken(probability, np.float32):
         fine, mask = np.empty((side, side), np.float32), np.empty((side, side), np.uint8)
         if core.double_map(probability, cells, _LEVEL, fine, mask):
             return fine, mask

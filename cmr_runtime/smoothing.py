@@ -9,7 +9,7 @@ fast one does not drag behind. All run on timestamps.
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -130,7 +130,7 @@ class AlphaBeta:
         (D, ...) array
         """
         if self.state is None:
-            self.state = np.zeros((3, *seen.shape), seen.dtype)
+            self.state = np.zeros((3, *seen.shape), np.result_type(seen, np.float32))
             self.state[0] = seen
             return seen
         value, velocity, lag = self.state
@@ -172,7 +172,9 @@ class Smoother:
         self._shape = AlphaBeta(settings.shape_cutoff, settings.shape_gain, lag)
         # What keypoints show beyond the mesh is a matter of the image, like the shape.
         self._detail = AlphaBeta(settings.shape_cutoff, settings.shape_gain, lag)
-        self._rates = astuple(settings)[:-1]  # all but `settling`
+        of = settings
+        rates = of.direction_cutoff, of.direction_gain, of.depth_cutoff, of.depth_gain, of.shape_cutoff, of.shape_gain
+        self._rates = (*rates, lag)
         self._time = -math.inf
         self._sight = 0.0
         self._lengths: _Float | None = None
@@ -251,7 +253,7 @@ class Smoother:
         factor = core.smooth(
             *self._rig.packed,
             (*self._rates, dt, self._pull(hand), self._share(dt)),
-            (camera.fx, camera.fy, camera.cx, camera.cy),
+            camera.pinhole,
             hand.translation.tolist(),
             (vertices, hand.joints, hand.keypoints),
             (self._direction.state, self._depth.state, self._detail.state, self._shape.state),

@@ -79,11 +79,11 @@ typedef struct CoreEntries {
 /* Whether there are such entries, of a matrix with so many columns. The functions below rely on it. */
 int core_entries_fit(const CoreEntries *entries, ptrdiff_t columns);
 
-/* Pixels (count, 2) of points (count, 3); NaN of those that are not in front of the camera. */
 /* Points (count, 2), single or double, times a matrix (2, 2) and moved: (x, y) becomes m (x, y) + shift. */
 void core_map_single(const float *points, ptrdiff_t count, const double matrix[4], const double shift[2], double *mapped);
 void core_map_double(const double *points, ptrdiff_t count, const double matrix[4], const double shift[2], double *mapped);
 
+/* Pixels (count, 2) of points (count, 3); NaN of those that are not in front of the camera. */
 void core_project(const CoreCamera *camera, const double *points, ptrdiff_t count, double *pixels);
 
 /* Larger side of the box around points (count, 2), of which there is one at least; NaN if one of them is. */

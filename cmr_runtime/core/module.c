@@ -93,8 +93,8 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* Raised with every change of a function's arguments: a library that was built before is then not taken. */
-#define CORE_INTERFACE 2
+/* Raised with every change of what a function takes or does: a library that was built before is then not taken. */
+#define CORE_INTERFACE 3
 
 static int add_constants(PyObject *module)
 {

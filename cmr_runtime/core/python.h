@@ -17,7 +17,7 @@ typedef struct {
     int count;
 } CoreBuffers;
 
-/* C-contiguous memory of `object` for items of `format` ("f", "d", "B", "?"), `items` of them (-1: any number, told
+/* C-contiguous memory of `object` for items of `format` ("f", "d", "i", "B", "?"), `items` of them (-1: any number, told
  * in *found if that is not NULL). Returns NULL with an exception set if the object gives no such buffer. */
 void *core_buffer(CoreBuffers *held, PyObject *object, const char *format, Py_ssize_t items, Py_ssize_t *found,
                   int writable);

@@ -65,13 +65,13 @@ static double settle(const CoreRig *rig, const float *joints, float share, float
 static void filter_shape(const Filter *filter, const float *points, ptrdiff_t count, const float root[3], float factor,
                          float *state)
 {
-    float columns[3][BLOCK];
+    float columns[3 * BLOCK];
     for (ptrdiff_t first = 0; first < count; first += BLOCK) {
         const int size = count - first < BLOCK ? (int)(count - first) : BLOCK;
         for (int k = 0; k < size; k++)
             for (int d = 0; d < 3; d++)
-                columns[d][k] = factor * (points[3 * (first + k) + d] - root[d]);
-        step_float(filter, columns[0], BLOCK, 3, size, state + first, count);
+                columns[d * BLOCK + k] = factor * (points[3 * (first + k) + d] - root[d]);
+        step_float(filter, columns, BLOCK, 3, size, state + first, count);
     }
 }
 
@@ -150,15 +150,15 @@ static void place_joints(const CoreRig *rig, const float *points, const float *l
 static void filter_detail(const Filter *filter, const CoreSeen *seen, const CoreCamera *camera, double metres,
                           ptrdiff_t count, double *state)
 {
-    double detail[2][BLOCK];
+    double detail[2 * BLOCK];
     for (ptrdiff_t j = 0; j < count; j++) {
         const double joint[3] = {seen->joints[3 * j], seen->joints[3 * j + 1], seen->joints[3 * j + 2]};
         double pixel[2];
         core_project(camera, joint, 1, pixel);
         for (int d = 0; d < 2; d++)
-            detail[d][j] = (seen->keypoints[2 * j + d] - pixel[d]) * metres;
+            detail[d * BLOCK + j] = (seen->keypoints[2 * j + d] - pixel[d]) * metres;
     }
-    step_double(filter, detail[0], BLOCK, 2, (int)count, state, count);
+    step_double(filter, detail, BLOCK, 2, (int)count, state, count);
 }
 
 /* Joints relative to their root are put at `place`, keypoints around them; 0 if one is not in front of the camera. */

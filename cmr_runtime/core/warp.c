@@ -64,7 +64,7 @@ static void narrow(int64_t at, int64_t step, int64_t low, int64_t high, int64_t 
 static uint32_t four_bytes(const uint8_t *at)
 {
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16;
+    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 #else
     uint32_t value;
     memcpy(&value, at, sizeof value);
@@ -78,7 +78,7 @@ static uint32_t pixel(const Source *source, int64_t x, int64_t y)
     if (x < 0 || y < 0 || x >= source->width || y >= source->height)
         return 0;
     const uint8_t *at = source->pixels + (ptrdiff_t)(3 * (y * source->width + x));
-    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16;
+    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
 
 /* Positions below 0 are shifted as all compilers do it: towards minus infinity. */

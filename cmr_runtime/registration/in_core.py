@@ -65,8 +65,7 @@ def register_in_core(
     if core is None or not isinstance(camera, Camera) or not isinstance(joints, np.ndarray) or joints.ndim != 2:
         return None
     translation, sigma, inliers = np.empty(3), np.empty(3), np.empty(len(joints), np.bool_)
-    intrinsics = (camera.fx, camera.fy, camera.cx, camera.cy)
-    found = core.register(known, *arrays, intrinsics, prior, depth_bounds, translation, sigma, inliers)
+    found = core.register(known, *arrays, camera.pinhole, prior, depth_bounds, translation, sigma, inliers)
     if found is None:
         return None
     scale, residual_2d, residual_1d, gap, weight_1d, bounds_active = found

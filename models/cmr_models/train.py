@@ -40,7 +40,6 @@ from .network.handnet import HandNetConfig, load_checkpoint
 from .network.objective import HandNetObjective, HandNetRecipe
 from .network.stem import StemObjective
 from .network.taught import TaughtObjective, start_from
-from .network.trunk import DENSE
 from .objective import Objective, Recipe
 from .processes import Processes, together
 from .validate import Validation
@@ -80,7 +79,7 @@ def arguments_of(args: argparse.Namespace, objective: Objective, processes: int)
     """All that a run must not change on its way, by option or setting."""
     config = asdict(objective.input)
     own = {"network": args.network, "teacher": args.teacher and str(args.teacher), "blocks": config.pop("mesh_blocks")}
-    own["stem_alone"] = args.stem
+    own["stem_alone"] = args.stem_alone or None
     own |= {"times": args.times, "processes": processes}
     mix = {f"mix_{name}": value for name, value in asdict(objective.mix).items()}
     return own | config | asdict(objective.recipe) | mix
@@ -121,7 +120,9 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
     parser.add_argument("--size", type=int, metavar="PX", help="side of the images (default: the network's own)")
     parser.add_argument("--photos", type=Path, help="file of cmr_models.real_crops")
     parser.add_argument(
-        "--trunk", type=Path, help="file of cmr_models.network.convert_mediapipe, for the default network"
+        "--trunk",
+        type=Path,
+        help="file of cmr_models.network.convert_mediapipe: the default network begins with these layers",
     )
     parser.add_argument("--start", type=Path, help="checkpoint of the default network whose weights it starts from")
     parser.add_argument(
@@ -143,7 +144,9 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
         help="of that mesh stage's encoder, 4 to 13; 14 are the layers behind them",
     )
     parser.add_argument(
-        "--stem", action="store_true", help="with --teacher: train the default network's first layers by the teacher's"
+        "--stem-alone",
+        action="store_true",
+        help="with --teacher: train the default network's first layers by the teacher's, which are MediaPipe's",
     )
     parser.add_argument(
         "--compact",
@@ -173,10 +176,10 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
         parser.error(f"--teacher {args.teacher} states network and size; leave out --network, --size and --trunk")
     if args.start and (args.trunk or args.teacher or args.network != DEFAULT):
         parser.error(f"--start {args.start} gives all weights of {DEFAULT}; leave out --trunk, --teacher and --network")
-    if args.blocks and (args.stem or not args.teacher):
-        parser.error("--blocks are of the mesh stage that --teacher teaches; give one, without --stem")
-    if args.stem and not args.teacher:
-        parser.error("--stem learns from the first layers of --teacher; name one")
+    if args.blocks and (args.stem_alone or not args.teacher):
+        parser.error("--blocks are of the mesh stage that --teacher teaches; give one, without --stem-alone")
+    if args.stem_alone and not args.teacher:
+        parser.error("--stem-alone learns from the first layers of --teacher; name one")
     if args.compact and not args.start:
         parser.error("--compact is of the network that --start gives; name one")
     if args.mesh_levels and not args.start:
@@ -197,7 +200,7 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
     torch.manual_seed(args.seed)
     recipe = {"seed": args.seed, "steps": args.steps} | ({} if args.rate is None else {"rate": args.rate})
     try:
-        if args.stem:
+        if args.stem_alone:
             objective = StemObjective(args.teacher, HandNetRecipe(**recipe))
         elif args.teacher:
             objective = TaughtObjective(args.teacher, args.blocks, HandNetRecipe(**recipe))
@@ -210,14 +213,17 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
             config = replace(start.config, size=args.size or start.config.size, mesh_widths=widths[-kept:])
             if args.compact:
                 usual = HandNetConfig()
-                front = () if start.prior.trunk.dense else tuple(range(DENSE))
-                blocks = {"prior_blocks": (*front, *usual.prior_blocks), "mesh_blocks": usual.mesh_blocks}
-                for stage, blocks_of in ((start.prior, blocks["prior_blocks"]), (start.mesh, blocks["mesh_blocks"])):
-                    if lacking := sorted({*blocks_of} - {*stage.trunk.chosen}):
+                usual = usual if start.prior.trunk.dense else usual.mobile()
+                for stage, blocks in ((start.prior, usual.prior_blocks), (start.mesh, usual.mesh_blocks)):
+                    if lacking := sorted({*blocks} - {*stage.trunk.chosen}):
                         raise ValueError(f"--compact: {args.start} lacks blocks {lacking}, which would be untrained")
+                blocks = {"prior_blocks": usual.prior_blocks, "mesh_blocks": usual.mesh_blocks}
                 config = replace(config, **blocks, rank=usual.rank, clipped=usual.clipped, recall=usual.recall)
             objective = HandNetObjective(config, HandNetRecipe(**recipe))
             start_from(start, objective.net)
+        elif args.trunk:
+            config = HandNetConfig(size=args.size or HandNetConfig.size).mobile()
+            objective = HandNetObjective(config, HandNetRecipe(**recipe))
         else:
             objective = make_objective(args.network, args.size, **recipe)
     except ValueError as error:

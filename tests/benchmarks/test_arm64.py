@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -9,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import arm64, arm64_probe
-from benchmarks.arm64_root import Root
-from benchmarks.arm64_wheels import download, oldest_glibc
+from benchmarks import arm64, arm64_probe, arm64_wheels
+from benchmarks.arm64_root import COMPILER, Root
+from benchmarks.arm64_wheels import build, cross_build, download, oldest_glibc
 from cmr_runtime import CmrError
+from cmr_runtime.compiled import core
 
 TESTS = """
 import pytest
@@ -53,10 +55,11 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Shell scripts in place of mmdebstrap, PRoot and QEMU."""
+    """Shell scripts in place of mmdebstrap, PRoot, QEMU and the compiler."""
     folder = tmp_path / "tools"
     folder.mkdir()
-    for name, text in (("mmdebstrap", MMDEBSTRAP), ("proot", PROOT), ("qemu-aarch64", "echo 'qemu version 0 (x)'")):
+    qemu = "echo 'qemu version 0 (x)'"
+    for name, text in (("mmdebstrap", MMDEBSTRAP), ("proot", PROOT), ("qemu-aarch64", qemu), (COMPILER, "exit 1")):
         (folder / name).write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\n{text}\n")
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(folder))
@@ -73,10 +76,12 @@ def test_wheels_are_the_newest_that_the_root_can_run(index: Path, tmp_path: Path
     ):
         _wheel(index, "thing", version, tag)
     _wheel(index, "other", "2.0", "cp311-cp311-manylinux2014_aarch64")
+    _wheel(index, "ours", "3.0", "cp311-abi3-linux_aarch64")
+    _wheel(index, "ours", "3.1", "cp311-abi3-linux_x86_64")
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels" / "stale-1-py3-none-any.whl").touch()
-    found = [wheel.name.split("-cp")[0] for wheel in download(["thing", "other"], tmp_path / "wheels")]
-    assert sorted(found) == ["other-2.0", "thing-1.1"]
+    found = [wheel.name.split("-cp")[0] for wheel in download(["thing", "other", "ours"], tmp_path / "wheels")]
+    assert sorted(found) == ["other-2.0", "ours-3.0", "thing-1.1"]
 
 
 def test_what_has_no_wheel_is_named(index: Path, tmp_path: Path) -> None:
@@ -92,11 +97,68 @@ def test_what_has_no_wheel_is_named(index: Path, tmp_path: Path) -> None:
         (["any-1-py3-none-any.whl", "old-1-cp311-cp311-manylinux2014_aarch64.whl"], "2.17"),
         (["two-1-cp311-cp311-manylinux_2_24_aarch64.manylinux_2_28_aarch64.whl"], "2.24"),
         (["a-1-cp311-cp311-manylinux_2_28_aarch64.whl", "b-1-cp39-abi3-manylinux_2_31_aarch64.whl"], "2.31"),
+        (["a-1-cp311-cp311-manylinux_2_28_aarch64.whl", "ours-1-cp311-abi3-linux_aarch64.whl"], "2.28"),
         (["c-1-cp311-cp311-manylinux2014_aarch64.manylinux_2_17_aarch64.manylinux_2_28_aarch64.whl"], "2.17"),
     ],
 )
 def test_the_oldest_glibc_is_that_of_the_most_demanding_wheel(names: list[str], glibc: str) -> None:
     assert oldest_glibc(names) == glibc
+
+
+#: In place of `python -m build`: a wheel with what the environment says, and with the compiled core if it says so.
+BUILD = """
+import os, sys, zipfile
+folder = sys.argv[sys.argv.index("--outdir") + 1]
+os.makedirs(folder)
+with zipfile.ZipFile(f"{folder}/ours-1-cp311-abi3-linux.whl", "w") as archive:
+    for name in ("CC", "LDSHARED", "CFLAGS", "_PYTHON_HOST_PLATFORM"):
+        archive.writestr(name, os.environ.get(name, ""))
+    if "CORE" in os.environ:
+        archive.writestr(os.environ["CORE"], "")
+print("cc -c core.c")
+print("core.c:9:12: fatal error: math.h: No such file")
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`BUILD` in place of what builds the wheels."""
+    (tmp_path / "build.py").write_text(BUILD)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for name in ("CC", "LDSHARED", "CFLAGS", "_PYTHON_HOST_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_wheel_of_the_root_is_compiled_for_it(checkout: None, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("CORE", arm64_wheels._CORE)
+    with zipfile.ZipFile(build(tmp_path / "here")) as archive:
+        assert not archive.read("CC")
+        assert not archive.read("_PYTHON_HOST_PLATFORM")
+    with zipfile.ZipFile(cross_build(tmp_path / "there")) as archive:
+        assert archive.read("CC") == b"aarch64-linux-gnu-gcc"
+        assert archive.read("LDSHARED") == b"aarch64-linux-gnu-gcc -shared"
+        assert archive.read("_PYTHON_HOST_PLATFORM") == b"linux-aarch64"
+        (headers,) = (Path(word[2:]) for word in archive.read("CFLAGS").decode().split() if word.startswith("-I"))
+    (config,) = headers.glob("aarch64-linux-gnu/python3.*/pyconfig.h")
+    assert config.read_text().endswith('pyconfig.h"\n')
+
+
+def test_a_wheel_without_the_core_is_refused_with_the_mend(checkout: None, tmp_path: Path) -> None:
+    for make, mend in ((build, "gcc python3-dev"), (cross_build, "gcc-aarch64-linux-gnu libc6-dev-arm64-cross")):
+        with pytest.raises(CmrError, match=rf"no compiled core \(.*math.h: No such file\); .*apt-get install {mend}`"):
+            make(tmp_path / "wheel")
+
+
+@pytest.mark.slow
+def test_the_core_compiles_for_aarch64(tmp_path: Path) -> None:
+    if shutil.which(COMPILER) is None:
+        pytest.skip(f"{COMPILER} not found")
+    wheel = cross_build(tmp_path / "wheel")
+    assert wheel.name.endswith("-cp311-abi3-linux_aarch64.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        library = archive.read(arm64_wheels._CORE)
+    assert library.startswith(b"\x7fELF")
+    assert int.from_bytes(library[18:20], "little") == 183  # EM_AARCH64
 
 
 def test_a_root_is_made_once_and_again_when_asked_or_left_half_made(tools: Path, tmp_path: Path) -> None:
@@ -154,8 +216,10 @@ def test_what_is_lacking_is_named_with_its_mend(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert arm64.main(["--cache", str(tmp_path / "cache")]) == 2
     *_, line = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: mmdebstrap, proot, qemu-aarch64-static or qemu-aarch64 not found; install with")
-    assert "apt-get install mmdebstrap proot qemu-user-static" in line
+    assert line.startswith(
+        f"error: {COMPILER}, mmdebstrap, proot, qemu-aarch64-static or qemu-aarch64 not found; install"
+    )
+    assert "apt-get install gcc-aarch64-linux-gnu mmdebstrap proot qemu-user-static" in line
     assert not (tmp_path / "cache").exists()
 
 
@@ -212,6 +276,7 @@ def test_the_probe_sees_the_same_twice(tmp_path: Path, capsys: pytest.CaptureFix
         arm64_probe.main([*sample, str(tmp_path / name)])
     told = json.loads(capsys.readouterr().out.splitlines()[0])
     assert told["versions"]["numpy"] == np.__version__
+    assert told["compiled"] is (core is not None)
     with np.load(tmp_path / "a.npz") as a, np.load(tmp_path / "b.npz") as b:
         assert set(a) == set(arm64.TOLERANCES)
         assert [row["largest"] for row in arm64.compare(a, b)] == [0.0] * len(arm64.TOLERANCES)
@@ -221,10 +286,11 @@ def test_the_probe_sees_the_same_twice(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def _report(passed: bool) -> dict:
-    told = {"machine": "aarch64", "python": "3.11.2", "libc": "glibc 2.36", "versions": {"numpy": "2.0"}}
+    told = {"machine": "aarch64", "python": "3.11.2", "libc": "glibc 2.36", "compiled": passed}
+    told |= {"versions": {"numpy": "2.0"}}
     return {
         "date": "today", "emulator": "qemu 0, core", "root": "Debian", "there": told,
-        "here": told | {"machine": "x86_64", "versions": {"numpy": "1.0"}},
+        "here": told | {"machine": "x86_64", "compiled": True, "versions": {"numpy": "1.0"}},
         "base": [{"file": "numpy-2.0.whl", "bytes": 16_000_000}, {"file": "scipy-1.whl", "bytes": 33_100_000}],
         "oldest_glibc": "2.28",
         "tests": {
@@ -240,6 +306,16 @@ def _report(passed: bool) -> dict:
     }  # fmt: skip
 
 
+def test_a_core_that_is_not_in_use_is_no_pass() -> None:
+    report = _report(passed=True)
+    assert arm64.holds(report)
+    for side in ("here", "there"):
+        assert not arm64.holds(report | {side: report[side] | {"compiled": False}})
+    for tests in ({"passed": 0}, {"failed": 1}):
+        assert not arm64.holds(report | {"tests": report["tests"] | tests})
+    assert not arm64.holds(report | {"differences": _report(passed=False)["differences"]})
+
+
 def test_the_command_says_all_of_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(arm64, "measure", lambda *_: _report(passed=False))
     assert arm64.main([]) == 1
@@ -248,12 +324,14 @@ def test_the_command_says_all_of_it(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         "emulation says nothing of speed", "from glibc 2.28", "49.1 MB", "5 passed, 1 failed, 1 skipped",
         "failed: test_some::test_bad", "begun again: test_other.py: exit status 120",
         "3 px, at most 4\n", "not comparable, at most 2  EXCEEDED",
-        "with numpy 2.0; here numpy 1.0",
+        "with numpy 2.0; here numpy 1.0", "compiled core: in use on x86_64, NOT IN USE on aarch64",
     ):  # fmt: skip
         assert words in text
     assert text.endswith("NOT PASSED\n")
-    monkeypatch.setattr(arm64, "measure", lambda *_: _report(passed=True))
-    assert arm64.main(["--json"]) == 0
+    asked: list[object] = []
+    monkeypatch.setattr(arm64, "measure", lambda *given: asked.extend(given) or _report(passed=True))
+    assert arm64.main(["--json", "--limit", "900"]) == 0
+    assert asked[-1] == 900
     assert json.loads(capsys.readouterr().out) == _report(passed=True)
 
 
@@ -262,13 +340,15 @@ class Fitful:
 
     def __init__(self, suite: Path, silent: int, failing: int = 0) -> None:
         self.suite, self.silent, self.failing, self.calls = suite, silent, failing, 0
+        self.limits: set[float] = set()
 
     def output(self, command: list[str], *_: object) -> str:
         self.calls += 1
         return "" if self.calls <= self.silent else '{"machine": "aarch64"}'
 
-    def run(self, command: list[str], *_: object, **streams: object) -> int:
+    def run(self, command: list[str], binds: object, cwd: str, limit: float, **streams: object) -> int:
         self.calls += 1
+        self.limits.add(limit)
         if self.calls <= self.silent:
             if self.calls % 3 == 0:
                 raise CmrError("`it` did not end in 300 s")
@@ -288,8 +368,9 @@ def test_what_ends_without_a_word_is_begun_again(tmp_path: Path, silent: int) ->
         (tmp_path / "tests" / "runtime" / name).touch()
     assert arm64._probe_there(Fitful(tmp_path, silent), tmp_path) == {"machine": "aarch64"}
     root = Fitful(tmp_path, silent)
-    seen = arm64._tests(root, tmp_path, ["tests/runtime"])
+    seen = arm64._tests(root, tmp_path, ["tests/runtime"], 77.0)
     assert (seen["passed"], seen["failed"], root.calls) == (2, 0, silent + 2)
+    assert root.limits == {77.0}
     assert len(seen["again"]) == silent
     assert all(reason.startswith("tests/runtime/test_other.py: ") for reason in seen["again"])
 

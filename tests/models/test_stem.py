@@ -21,7 +21,8 @@ from cmr_models.validate import Validation
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     path = tmp_path_factory.mktemp("teacher") / "model.pt"
-    save_checkpoint(path, lively_net(), about=json.dumps({"step": 7, "licence": "X"}))
+    about = {"step": 7, "licence": "X", "licence_text": "Theirs.", "sources": {"rooms": "theirs"}}
+    save_checkpoint(path, lively_net(), about=json.dumps(about))
     return path
 
 
@@ -66,7 +67,7 @@ def run(monkeypatch, data, teacher, out, *more):
 
 
 def test_the_script_brings_the_maps_nearer_and_keeps_the_rest(data, teacher, tmp_path, monkeypatch):
-    run(monkeypatch, data, teacher, tmp_path / "run", "--stem")
+    run(monkeypatch, data, teacher, tmp_path / "run", "--stem-alone")
     net, content = load_checkpoint(tmp_path / "run" / "model.pt")
     source, _ = load_checkpoint(teacher)
     objective, batch = StemObjective(teacher, HandNetRecipe()), batch_of(data, 99)
@@ -79,16 +80,32 @@ def test_the_script_brings_the_maps_nearer_and_keeps_the_rest(data, teacher, tmp
     assert (about["licence"], about["teacher"]["step"], about["step"]) == ("X", 7, 30)
 
 
+def test_terms_stated_for_the_student_go_before_its_teachers(teacher, tmp_path):
+    objective = StemObjective(teacher, HandNetRecipe())
+    objective.save(tmp_path / "model.pt", objective.net, json.dumps({"licence": "MIT", "sources": {"synth": "own"}}))
+    about = json.loads(load_checkpoint(tmp_path / "model.pt")[1]["about"])
+    assert about["licence"] == "MIT"
+    assert "licence_text" not in about, "the teacher's text speaks of another licence"
+    assert about["sources"] == {"rooms": "theirs", "synth": "own"}
+
+
+def test_a_dense_stem_goes_on_learning_with_the_whole_network(teacher):
+    net = StemObjective(teacher, HandNetRecipe()).net
+    objective = default.HandNetObjective(net.config, HandNetRecipe(freeze_shallow=True))
+    learning = {id(p) for group in objective.groups() for p in group["params"]}
+    assert learning == {id(p) for p in objective.net.parameters()}
+
+
 def test_what_does_not_go_together_is_refused(data, teacher, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
-        run(monkeypatch, data, teacher, tmp_path / "run", "--stem", "--blocks", "4")
-    assert "without --stem" in capsys.readouterr().err
+        run(monkeypatch, data, teacher, tmp_path / "run", "--stem-alone", "--blocks", "4")
+    assert "without --stem-alone" in capsys.readouterr().err
     dense = tmp_path / "dense.pt"
     save_checkpoint(dense, StemObjective(teacher, HandNetRecipe()).net)
     with pytest.raises(SystemExit):
-        run(monkeypatch, data, dense, tmp_path / "run", "--stem")
+        run(monkeypatch, data, dense, tmp_path / "run", "--stem-alone")
     assert "has a dense stem already" in capsys.readouterr().err
-    monkeypatch.setattr("sys.argv", ["train", str(tmp_path), "--synth", str(data[0]), "--stem"])
+    monkeypatch.setattr("sys.argv", ["train", str(tmp_path), "--synth", str(data[0]), "--stem-alone"])
     with pytest.raises(SystemExit):
         train.main()
-    assert "--stem learns from the first layers of --teacher" in capsys.readouterr().err
+    assert "--stem-alone learns from the first layers of --teacher" in capsys.readouterr().err

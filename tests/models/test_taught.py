@@ -2,6 +2,7 @@
 """A mesh stage that learns from another one: where it begins, what it is told, and the script around it."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -52,6 +53,23 @@ def test_blocks_begin_with_the_weights_of_their_place(teacher):
     shorter = small_net(3, net.config)  # a teacher that itself lacks blocks
     start_from(net, shorter)
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in shorter.state_dict().items())
+
+
+def test_a_matrix_of_low_rank_comes_from_the_teachers_or_stays_as_it_is(teacher):
+    source, _ = load_checkpoint(teacher)
+    low = small_net(3, replace(CONFIG, rank=4))
+    start_from(source, low)
+    lower = small_net(4, replace(CONFIG, rank=3))
+    start_from(low, lower)
+    first, last = lower.mesh.global_features
+    values = torch.linalg.svdvals(source.mesh.global_features.weight)
+    off = torch.linalg.matrix_norm(last.weight @ first.weight - source.mesh.global_features.weight)
+    torch.testing.assert_close(off, values[3:].square().sum().sqrt())
+    assert torch.equal(last.bias, source.mesh.global_features.bias)
+    other = small_net(5, replace(CONFIG, rank=4, mesh_blocks=BLOCKS))  # reads features of another kind
+    before = {name: value.clone() for name, value in other.mesh.global_features.state_dict().items()}
+    start_from(source, other)
+    assert all(torch.equal(value, before[name]) for name, value in other.mesh.global_features.state_dict().items())
 
 
 def test_only_the_mesh_stage_learns(teacher, data):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +49,15 @@ class HandNetConfig:
         """Refuse a size that the trunk cannot halve five times."""
         if type(self.size) is not int or self.size < 32 or self.size % 32:
             raise ValueError(f"size is {self.size!r}; need a multiple of 32")
+
+    def mobile(self) -> HandNetConfig:
+        """Return the same with MediaPipe's first layers in place of a dense stem, for those who start from its weights.
+
+        `cmr_models.network.stem` brings a network of that kind to one with a dense stem.
+        """
+        if self.stem is None or self.prior_blocks is None:
+            return replace(self, stem=None)
+        return replace(self, stem=None, prior_blocks=(*range(DENSE), *self.prior_blocks))
 
 
 def to_input(image: Tensor, config: HandNetConfig) -> Tensor:

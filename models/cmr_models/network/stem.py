@@ -19,7 +19,7 @@ from ..batches import Mix
 from .handnet import HandNet, HandNetConfig, load_checkpoint, to_input
 from .objective import HandNetObjective, HandNetRecipe
 from .prior import SHALLOW_BLOCK
-from .taught import start_from
+from .taught import inherited, start_from
 from .trunk import DENSE
 
 __all__ = ["StemObjective"]
@@ -79,5 +79,5 @@ class StemObjective(HandNetObjective):
         }
 
     def save(self, path: Path, net: HandNet, about: str) -> None:
-        """Write the checkpoint; what the teacher says of itself goes under ``teacher``."""
-        super().save(path, net, json.dumps({**self._about, **json.loads(about), "teacher": self._about}))
+        """Write the checkpoint with what it inherits, see `inherited`."""
+        super().save(path, net, inherited(about, self._about))

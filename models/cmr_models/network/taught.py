@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..batches import Mix
 from ..losses import heatmap_loss
 from .handnet import HandNet, HandNetOutput, load_checkpoint, to_input
 from .objective import HandNetObjective, HandNetRecipe
 
-__all__ = ["TaughtObjective", "start_from"]
+__all__ = ["TaughtObjective", "inherited", "start_from"]
 
 #: Weights of what the teacher says: features of the joints, vertices (20 mm count as one), heat maps.
 TOKENS, VERTICES, HEATMAPS = 2.0, 50.0, 0.5
@@ -82,15 +82,20 @@ class TaughtObjective(HandNetObjective):
         }
 
     def save(self, path: Path, net: HandNet, about: str) -> None:
-        """Write the checkpoint; what the teacher says of itself goes under ``teacher``.
+        """Write the checkpoint with what it inherits, see `inherited`."""
+        super().save(path, net, inherited(about, self._about))
 
-        Its terms hold where ``about`` states none, and its sources are sources still.
-        """
-        stated, terms = json.loads(about), ("licence", "licence_text")
-        kept = {} if any(name in stated for name in terms) else {k: v for k, v in self._about.items() if k in terms}
-        if sources := self._about.get("sources", {}) | stated.get("sources", {}):
-            kept["sources"] = sources
-        super().save(path, net, json.dumps({**stated, **kept, "teacher": self._about}))
+
+def inherited(about: str, teacher: dict[str, Any]) -> str:
+    """Return what a student says of itself, as JSON, with what its teacher does under ``teacher``.
+
+    The teacher's terms hold where ``about`` states none, and its sources are sources still.
+    """
+    stated, terms = json.loads(about), ("licence", "licence_text")
+    kept = {} if any(name in stated for name in terms) else {k: v for k, v in teacher.items() if k in terms}
+    if sources := teacher.get("sources", {}) | stated.get("sources", {}):
+        kept["sources"] = sources
+    return json.dumps({**stated, **kept, "teacher": teacher})
 
 
 def start_from(teacher: HandNet, student: HandNet) -> None:
@@ -109,17 +114,29 @@ def start_from(teacher: HandNet, student: HandNet) -> None:
                 name = f"{prefix}{has.index(place)}.{rest}" if place in has else ""
         if name in wanted and wanted[name].shape == weight.shape:
             found[name] = weight
-    name, factor = "mesh.global_features", wanted.get("mesh.global_features.0.weight")
-    full = teacher.state_dict().get(f"{name}.weight")
-    if factor is not None and full is not None and factor.shape[1] == full.shape[1]:
-        left, values, right = torch.linalg.svd(full, full_matrices=False)
-        rank = len(factor)
-        parts = {"0.weight": values[:rank, None] * right[:rank], "1.weight": left[:, :rank]}
-        parts["1.bias"] = teacher.state_dict()[f"{name}.bias"]
-        found |= {f"{name}.{part}": weight for part, weight in parts.items()}
+    found |= _of_low_rank(teacher, student)
     if teacher.mesh.presence is None:  # both stages pool the same kind of features
         for part in ("weight", "bias"):
             name = f"mesh.presence.{part}"
             if name in wanted and wanted[name].shape == (weight := found[f"prior.presence.{part}"]).shape:
                 found[name] = weight
     student.load_state_dict(wanted | found)
+
+
+def _of_low_rank(teacher: HandNet, student: HandNet) -> dict[str, Tensor]:
+    """Two factors for what the whole crop tells the joints, of the student's rank; none if it has one matrix.
+
+    They are the best of that rank for the teacher's matrix, or the student's own where that reads other features.
+    """
+    ours, theirs = student.mesh.global_features, teacher.mesh.global_features
+    if not isinstance(ours, nn.Sequential):
+        return {}
+    name, own = "mesh.global_features", {f"mesh.global_features.{k}": v for k, v in ours.state_dict().items()}
+    last = theirs[-1] if isinstance(theirs, nn.Sequential) else theirs
+    full = last.weight @ theirs[0].weight if isinstance(theirs, nn.Sequential) else theirs.weight
+    if full.shape != (ours[1].out_features, ours[0].in_features):
+        return own
+    left, values, right = torch.linalg.svd(full.detach(), full_matrices=False)
+    rank = len(ours[0].weight)
+    parts = {"0.weight": values[:rank, None] * right[:rank], "1.weight": left[:, :rank], "1.bias": last.bias.detach()}
+    return {f"{name}.{part}": weight for part, weight in parts.items()}
