@@ -10,15 +10,23 @@ from .objective import Objective
 from .paper.config import names, paper_config
 from .paper.objective import PaperObjective, PaperRecipe
 
-__all__ = ["DEFAULT", "make_objective", "network_names"]
+__all__ = ["DEFAULT", "LITE", "hand_config", "make_objective", "network_names"]
 
 #: Name of the default network.
 DEFAULT = "handnet"
+#: Name of its lite form.
+LITE = "handnet_lite"
 
 
 def network_names() -> tuple[str, ...]:
-    """Names of all networks that can be trained, the default first."""
-    return (DEFAULT, *names())
+    """Names of all networks that can be trained, the default one first."""
+    return (DEFAULT, LITE, *names())
+
+
+def hand_config(name: str, size: int | None = None) -> HandNetConfig:
+    """Sizes of the default network or its lite form; ``size`` is that of the images, pixels (default: its own)."""
+    config = HandNetConfig() if size is None else HandNetConfig(size=size)
+    return config.lite() if name == LITE else config
 
 
 def make_objective(name: str, size: int | None = None, **recipe: Any) -> Objective:
@@ -40,9 +48,8 @@ def make_objective(name: str, size: int | None = None, **recipe: Any) -> Objecti
     """
     if name not in network_names():
         raise ValueError(f"unknown network {name!r}; choose from {', '.join(network_names())}")
-    if name == DEFAULT:
-        config = HandNetConfig() if size is None else HandNetConfig(size=size)
-        return HandNetObjective(config, HandNetRecipe(**recipe))
+    if name in (DEFAULT, LITE):
+        return HandNetObjective(hand_config(name, size), HandNetRecipe(**recipe))
     if "mobrecon" in name:
         recipe = {"rate": 1e-3, **recipe}  # as the reference has it
     return PaperObjective(paper_config(name, **({} if size is None else {"size": size})), PaperRecipe(**recipe))

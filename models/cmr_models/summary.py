@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from .by_name import DEFAULT, network_names
+from .by_name import DEFAULT, LITE, hand_config, network_names
 from .hand import load_hand
-from .network import HandNet, HandNetConfig
+from .network import HandNet
 from .network.staged import MeshStage, PriorStage
 from .paper.build import build
 from .paper.config import paper_config
@@ -60,8 +60,8 @@ def summarise(name: str) -> tuple[int, dict[str, StageSummary]]:
         If the name is unknown.
     """
     with torch.device("meta"):
-        if name == DEFAULT:
-            net = HandNet(HandNetConfig(), load_hand()).eval()
+        if name in (DEFAULT, LITE):
+            net = HandNet(hand_config(name), load_hand()).eval()
             size, prior, mesh = net.config.size, PriorStage(net), MeshStage(net)
         else:
             config, hierarchy = paper_config(name), MeshHierarchy.from_hand()

@@ -79,7 +79,7 @@ def arguments_of(args: argparse.Namespace, objective: Objective, processes: int)
     """All that a run must not change on its way, by option or setting."""
     config = asdict(objective.input)
     own = {"network": args.network, "teacher": args.teacher and str(args.teacher), "blocks": config.pop("mesh_blocks")}
-    own["stem_alone"] = args.stem_alone or None
+    own |= {"stem_alone": args.stem_alone or None, "lite": args.lite or None}
     own |= {"times": args.times, "processes": processes}
     mix = {f"mix_{name}": value for name, value in asdict(objective.mix).items()}
     return own | config | asdict(objective.recipe) | mix
@@ -146,12 +146,15 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
     parser.add_argument(
         "--stem-alone",
         action="store_true",
-        help="with --teacher: train the default network's first layers by the teacher's, which are MediaPipe's",
+        help="with --teacher: train the lite network's first layers by the teacher's, which are MediaPipe's",
     )
     parser.add_argument(
         "--compact",
         action="store_true",
-        help="with --start: the default network's blocks, rank and activations, and recalled cues",
+        help="with --start: the default network's blocks, and recalled cues",
+    )
+    parser.add_argument(
+        "--lite", action="store_true", help="with --start of --stem-alone: the form of the lite network"
     )
     parser.add_argument("--rate", type=float, help="learning rate (default: the network's own)")
     parser.add_argument("--steps", type=int, default=Recipe.steps)
@@ -180,6 +183,8 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
         parser.error("--blocks are of the mesh stage that --teacher teaches; give one, without --stem-alone")
     if args.stem_alone and not args.teacher:
         parser.error("--stem-alone learns from the first layers of --teacher; name one")
+    if args.lite and not args.start:
+        parser.error("--lite is a form of the network that --start gives; name one")
     if args.compact and not args.start:
         parser.error("--compact is of the network that --start gives; name one")
     if args.mesh_levels and not args.start:
@@ -213,17 +218,17 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
             config = replace(start.config, size=args.size or start.config.size, mesh_widths=widths[-kept:])
             if args.compact:
                 usual = HandNetConfig()
-                usual = usual if start.prior.trunk.dense else usual.mobile()
                 for stage, blocks in ((start.prior, usual.prior_blocks), (start.mesh, usual.mesh_blocks)):
                     if lacking := sorted({*blocks} - {*stage.trunk.chosen}):
                         raise ValueError(f"--compact: {args.start} lacks blocks {lacking}, which would be untrained")
                 blocks = {"prior_blocks": usual.prior_blocks, "mesh_blocks": usual.mesh_blocks}
-                config = replace(config, **blocks, rank=usual.rank, clipped=usual.clipped, recall=usual.recall)
+                config = replace(config, **blocks, recall=usual.recall)
+            if args.lite:
+                if start.config.stem is None:
+                    raise ValueError(f"--lite: {args.start} has MediaPipe's first layers; train others by --stem-alone")
+                config = config.lite()
             objective = HandNetObjective(config, HandNetRecipe(**recipe))
             start_from(start, objective.net)
-        elif args.trunk:
-            config = HandNetConfig(size=args.size or HandNetConfig.size).mobile()
-            objective = HandNetObjective(config, HandNetRecipe(**recipe))
         else:
             objective = make_objective(args.network, args.size, **recipe)
     except ValueError as error:

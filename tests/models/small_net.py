@@ -18,9 +18,6 @@ CONFIG = HandNetConfig(
     pose_width=16,
     token=16,
     mesh_widths=(8, 16),
-    stem=None,
-    rank=None,
-    clipped=True,
     prior_blocks=None,
     mesh_blocks=None,
 )

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from small_net import SIZE, lively_net
+from small_net import CONFIG, SIZE, lively_net
 
 from cmr_models import train
 from cmr_models.batches import Batches, Mix, Renderings
@@ -33,7 +33,7 @@ def batch_of(data, number=0):
 def test_all_but_the_first_layers_is_the_teachers_and_stays(teacher, data):
     objective = StemObjective(teacher, HandNetRecipe())
     source, _ = load_checkpoint(teacher)
-    assert objective.net.config.stem == HandNetConfig.stem
+    assert objective.net.config.stem == HandNetConfig().lite().stem
     mesh = source.mesh.state_dict()
     assert all(torch.equal(value, mesh[name]) for name, value in objective.net.mesh.state_dict().items())
     for place, block in zip(objective.net.prior.trunk.places, objective.net.prior.trunk.blocks, strict=True):
@@ -94,6 +94,30 @@ def test_a_dense_stem_goes_on_learning_with_the_whole_network(teacher):
     objective = default.HandNetObjective(net.config, HandNetRecipe(freeze_shallow=True))
     learning = {id(p) for group in objective.groups() for p in group["params"]}
     assert learning == {id(p) for p in objective.net.parameters()}
+
+
+def test_what_it_gives_becomes_a_lite_network(teacher, data, tmp_path, monkeypatch, capsys):
+    stem = tmp_path / "stem.pt"
+    net = StemObjective(teacher, HandNetRecipe()).net
+    save_checkpoint(stem, net)
+    monkeypatch.setattr(train, "VALIDATION", 2)
+    monkeypatch.setattr(default, "Mix", partial(Mix, rendered=2, photos=1, empty=1))
+    monkeypatch.setattr(train, "Validation", partial(Validation, count=2))
+    start = ["--synth", str(data[0]), "--photos", str(data[1]), "--threads", "1", "--device", "cpu", "--lite"]
+    steps = ["--steps", "3", "--rate", "0", "--minutes", "0"]
+    train.main([str(tmp_path / "run"), *start, *steps, "--start", str(stem)])
+    lite, _ = load_checkpoint(tmp_path / "run" / "model.pt")
+    assert lite.config == CONFIG.lite()
+    assert torch.equal(lite.prior.trunk.stem[1].conv.weight, net.prior.trunk.stem[1].conv.weight)
+    assert 12 in net.mesh.trunk.places
+    assert 12 not in lite.mesh.trunk.places
+    product = lite.mesh.global_features[1].weight @ lite.mesh.global_features[0].weight
+    values = torch.linalg.svdvals(net.mesh.global_features.weight)
+    off = torch.linalg.matrix_norm(product - net.mesh.global_features.weight)
+    torch.testing.assert_close(off, values[lite.config.rank :].square().sum().sqrt())  # the nearest of that rank
+    with pytest.raises(SystemExit):
+        train.main([str(tmp_path / "no"), *start, *steps, "--start", str(teacher)])
+    assert "train others by --stem-alone" in capsys.readouterr().err
 
 
 def test_what_does_not_go_together_is_refused(data, teacher, tmp_path, monkeypatch, capsys):

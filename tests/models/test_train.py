@@ -290,12 +290,7 @@ def test_a_compact_run_keeps_the_weights_of_the_blocks_that_stay(data, tmp_path,
     run(monkeypatch, data, out, "--start", str(start), "--compact", "--rate", "0", "--minutes", "0")
     other, _ = load_checkpoint(out / "model.pt")
     usual = HandNetConfig()
-    assert (other.config.prior_blocks, other.config.mesh_blocks) == ((0, 1, *usual.prior_blocks), usual.mesh_blocks)
-    assert (other.config.rank, other.config.clipped) == (usual.rank, usual.clipped)
-    product = other.mesh.global_features[1].weight @ other.mesh.global_features[0].weight
-    values = torch.linalg.svdvals(net.mesh.global_features.weight)
-    off = torch.linalg.matrix_norm(product - net.mesh.global_features.weight)
-    torch.testing.assert_close(off, values[usual.rank :].square().sum().sqrt())  # the nearest matrix of that rank
+    assert (other.config.prior_blocks, other.config.mesh_blocks) == (usual.prior_blocks, usual.mesh_blocks)
     for stage in ("prior", "mesh"):
         ours, theirs = (getattr(each, stage).trunk for each in (other, net))
         assert len(ours.blocks) < len(theirs.blocks)
@@ -307,7 +302,7 @@ def test_a_compact_run_keeps_the_weights_of_the_blocks_that_stay(data, tmp_path,
     save_checkpoint(start, small_net(config=replace(CONFIG, mesh_blocks=(4, 7, 10, 14))))
     with pytest.raises(SystemExit):
         run(monkeypatch, data, tmp_path / "no", "--start", str(start), "--compact")
-    assert "lacks blocks [5, 8, 9, 11, 13], which would be untrained" in capsys.readouterr().err
+    assert "lacks blocks [5, 8, 9, 11, 12, 13], which would be untrained" in capsys.readouterr().err
 
 
 def test_a_run_goes_on_with_its_own_arguments_only(data, mobile, monkeypatch, capsys):

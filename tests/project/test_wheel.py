@@ -107,6 +107,7 @@ def test_the_wheel_holds_what_an_application_needs_and_nothing_else(wheel: Path)
     names = zipfile.ZipFile(wheel).namelist()
     assert "cmr_runtime/data/hand.cmr" in names
     assert {"cmr_models/hand/assets/hand.npz", "cmr_models/synth/assets/poses.npz"} <= set(names)
+    assert not any(name.startswith("cmr_runtime/core/") for name in names)  # its sources
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"cmr_runtime", "cmr_models", "cmr_export"}
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from ..batches import Mix
-from .handnet import HandNet, HandNetConfig, load_checkpoint, to_input
+from .handnet import HandNet, load_checkpoint, to_input
 from .objective import HandNetObjective, HandNetRecipe
 from .prior import SHALLOW_BLOCK
 from .taught import inherited, start_from
-from .trunk import DENSE
 
 __all__ = ["StemObjective"]
 
@@ -49,8 +48,8 @@ class StemObjective(HandNetObjective):
         config = self._teacher.config
         if config.stem is not None:
             raise ValueError(f"{teacher} has a dense stem already; train it with --start")
-        places = tuple(k for k in self._teacher.prior.trunk.chosen if k >= DENSE)
-        super().__init__(replace(config, stem=HandNetConfig.stem, prior_blocks=places), recipe, mix)
+        lite = config.lite()
+        super().__init__(replace(config, stem=lite.stem, prior_blocks=lite.prior_blocks), recipe, mix)
         start_from(self._teacher, self.net)
         self.net.requires_grad_(False)
         for layer in self._front(self.net):
