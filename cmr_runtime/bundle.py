@@ -17,13 +17,12 @@ from .files import write_whole
 from .manifest import Manifest, Precision, check_part, graph_part, kind_of, read_manifest, write_manifest
 from .topology import Topology
 
-__all__ = ["LITE", "MAX_BYTES", "SHIPPED", "Bundle", "shipped_file", "write_bundle"]
+__all__ = ["MAX_BYTES", "SHIPPED", "Bundle", "shipped_file", "write_bundle"]
 
 #: Largest file that is read, bytes: room for two stages of ResNet-50 encoders in float32 (some 600 MB).
 MAX_BYTES = 1 << 30
-#: Files of the default network and of the lite one, by precision.
+#: File of the default network by precision.
 SHIPPED = {"fp32": "hand.cmr", "int8": "hand_int8.cmr"}
-LITE = {"fp32": "hand_lite.cmr", "int8": "hand_lite_int8.cmr"}
 
 
 @dataclass(frozen=True)
@@ -105,12 +104,12 @@ class Bundle:
         return cls.from_bytes(data, path.name)
 
     @classmethod
-    def default(cls, precision: str = "fp32", lite: bool = False) -> Bundle:
-        """Open a bundle that comes with the package, in one of the precisions in `SHIPPED`.
+    def default(cls, precision: str = "fp32") -> Bundle:
+        """Open the bundle that comes with the package, in one of the precisions in `SHIPPED`.
 
         Raises `BundleError` as `shipped_file` does.
         """
-        file = shipped_file(precision, lite)
+        file = shipped_file(precision)
         return cls.from_bytes(file.read_bytes(), file.name)
 
     @classmethod
@@ -155,15 +154,8 @@ class Bundle:
         )
 
 
-def shipped_file(precision: str, lite: bool = False) -> Traversable:
-    """Return the file of a bundle that comes with the package, in one of the precisions in `SHIPPED`.
-
-    Parameters
-    ----------
-    precision : str
-        Of the networks.
-    lite : bool
-        Whether it is the lite network's.
+def shipped_file(precision: str) -> Traversable:
+    """Return the file of the bundle that comes with the package, in one of the precisions in `SHIPPED`.
 
     Raises
     ------
@@ -175,7 +167,7 @@ def shipped_file(precision: str, lite: bool = False) -> Traversable:
             f"the package comes in {' and '.join(SHIPPED)}, not in {precision!r}; "
             "make such a bundle with `cmr-export --precision`"
         )
-    name = (LITE if lite else SHIPPED)[precision]
+    name = SHIPPED[precision]
     file = importlib.resources.files("cmr_runtime.data").joinpath(name)
     if not file.is_file():
         raise BundleError(

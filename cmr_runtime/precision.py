@@ -42,7 +42,6 @@ def open_bundle(
     precision: str | None = None,
     threads: int = 1,
     providers: Sequence[str] = CPU,
-    lite: bool = False,
 ) -> Bundle:
     """Open a caller's bundle, or one of those that come with the package.
 
@@ -54,13 +53,11 @@ def open_bundle(
         Which of these; None is "fp32". "auto" is the faster one on this machine, by a measurement that is made once.
     threads, providers
         Threads inside a stage and execution providers of ONNX Runtime, for that measurement.
-    lite : bool
-        The lite network of the package in the place of the default one.
 
     Raises
     ------
     InputError
-        Another precision, or one (or `lite`) for a bundle of the caller's own, which has its own; or what is no bundle.
+        Another precision, or one for a bundle of the caller's own, which has its own; or what is no bundle.
     BundleError
         The bundle is absent or damaged.
     """
@@ -69,8 +66,6 @@ def open_bundle(
             f"precision is {precision!r}; give one of {', '.join(CHOICES)}, and only without a bundle of your own, "
             "which has the precision in which it was exported"
         )
-    if lite and bundle is not None:
-        raise InputError("lite=True names a network of the package; leave it out with a bundle of your own")
     if isinstance(bundle, Bundle):
         return bundle
     if isinstance(bundle, str | os.PathLike):
@@ -78,8 +73,8 @@ def open_bundle(
     if bundle is not None:
         raise InputError(f"bundle is {bundle!r}; give a path, an open Bundle, or None for the one of the package")
     if precision == "auto":
-        return fastest([Bundle.default(each, lite) for each in SHIPPED], threads, providers=providers)
-    return Bundle.default(precision or "fp32", lite)
+        return fastest([Bundle.default(each) for each in SHIPPED], threads, providers=providers)
+    return Bundle.default(precision or "fp32")
 
 
 def fastest(

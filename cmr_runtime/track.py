@@ -78,7 +78,7 @@ class _Command:
         sources, several = self._sources()
         if not sources:
             return 2  # each was named already
-        bundle = open_bundle(options.model, options.precision, options.threads, options.provider, options.lite)
+        bundle = open_bundle(options.model, options.precision, options.threads, options.provider)
         stopped = False
         with contextlib.ExitStack() as kept:
             if options.view:
@@ -261,7 +261,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--view", action="store_true", help="show the hands in 3D in the browser")
     parser.add_argument("--threads", type=up_to(MAX_THREADS), default=1, metavar="N", help="inside a stage (1)")
     parser.add_argument("--precision", choices=CHOICES, help="of the package's bundle (default fp32; auto: the faster)")
-    parser.add_argument("--lite", action="store_true", help="the package's lite network: quicker, less exact")
     parser.add_argument("--provider", nargs="+", default=CPU, metavar="P", help="of ONNX Runtime, the preferred first")
     return parser
 

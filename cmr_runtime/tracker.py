@@ -108,8 +108,6 @@ class HandMeshTracker:
         and providers, measured once.
     providers : sequence of str
         Execution providers of ONNX Runtime, the preferred one first; the CPU does what none of them takes.
-    lite : bool
-        The package's lite network: three quarters of the networks' time, and errors that are a tenth larger.
     recall : bool
         In a video, look at a hand that goes on as expected with the second network alone: it takes up its own 2D cues
         of the last frame. The first is asked again after a second, and wherever a hand surprises. Bundles whose network
@@ -147,7 +145,6 @@ class HandMeshTracker:
         precision: Literal["fp32", "int8", "auto"] | None = None,
         providers: Sequence[str] = CPU,
         recall: bool = True,
-        lite: bool = False,
     ) -> None:
         check_choice("mode", mode, ("image", "video", "live"))
         check_choice("side", side, ("left", "right", None))
@@ -161,7 +158,7 @@ class HandMeshTracker:
         least = None if min_presence is None else check_probability("min_presence", min_presence)
         threads = check_whole("threads", threads, 1, MAX_THREADS)
         providers = check_providers(providers)
-        bundle = open_bundle(bundle, precision, threads, providers, check_flag("lite", lite))
+        bundle = open_bundle(bundle, precision, threads, providers)
         self.bundle, self.mode = bundle, mode
         stages = Pipeline(bundle, threads, hand_scale, solver, hand_length, side, providers, recall and mode != "image")
         min_presence = (0.5 if stages.viewer.detects else CLEAR) if least is None else least

@@ -58,9 +58,9 @@ class Entrant:
         return Worker(command, self.name, self.mend, environment={"PYTHONPATH": path})
 
 
-def shipped(precision: str, lite: bool = False) -> str:
-    """Path of the package's own bundle in a precision, or of its lite one."""
-    return str(shipped_file(precision, lite))
+def shipped(precision: str) -> str:
+    """Path of the package's own bundle in a precision."""
+    return str(shipped_file(precision))
 
 
 def ours(
