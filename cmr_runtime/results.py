@@ -26,9 +26,9 @@ class StageTimes:
     """Time that each stage took for one hand, milliseconds.
 
     `detect` is what the search for hands took in the hand's frame beyond the looks that `crop` and `prior` tell of: the
-    same for all hands of the frame, 0 where none ran. `crop` is the way from the frame to the network's input. `prior` is that of its first layers alone where a followed hand
-    went on as expected (`cmr_runtime.recall`); where it then did not, all times are those of both looks. `smooth` is 0
-    where nothing is smoothed.
+    same for all hands of the frame, 0 where none ran. `crop` is the way from the frame to the network's input. `prior`
+    is that of its first layers alone where a followed hand went on as expected (`cmr_runtime.recall`); where it then
+    did not, all times are those of both looks. `smooth` is 0 where nothing is smoothed.
     """
 
     crop: float
