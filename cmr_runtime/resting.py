@@ -17,6 +17,8 @@ TRUSTED = 5
 #: Seconds after which the prior is asked again: for the side, which it alone judges. With one second the errors of
 #: rendered hands that move are the same (`benchmarks.tracking`), and one frame in sixty more takes the prior's time.
 RESTED = 2.0
+#: What rounding may take off the time between two frames, seconds.
+ROUNDED = 1e-6
 #: How far a hand may have moved in its crop: three times as far as training moves most of what it recalls
 #: (`cmr_models.batches.Mix`). Turn of the region, radians; logarithm of its size; mean distance of the joints from
 #: where they were expected, in extents.
@@ -43,7 +45,7 @@ class Rest:
 
     def allowed(self, region: Roi, last: Roi, seen: float, time: float) -> bool:
         """Whether a look at a region can recall the last one, at what was seen then, and do without the prior."""
-        lately = time - self.looked < RESTED and time - seen <= HORIZON
+        lately = time - self.looked < RESTED - ROUNDED and time - seen <= HORIZON
         turned = math.remainder(region.angle - last.angle, 2.0 * math.pi)
         alike = abs(turned) <= TURNED and abs(math.log(region.size / last.size)) <= GROWN
         same = alike and region.mirrored == last.mirrored

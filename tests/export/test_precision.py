@@ -137,7 +137,7 @@ def test_every_eight_bit_layer_gets_an_integer_kernel(stage, tmp_path):
     weights = {t.name for t in loaded.initializer if t.data_type == TensorProto.INT8 and t.dims}
     dequantised = [n for n in loaded.node if n.op_type == "DequantizeLinear" and n.input[0] in weights]
     assert not dequantised  # such a layer would widen its weights for every image
-    assert found["QLinearConv"] > 30
+    assert found["QLinearConv"] >= 30  # of the mesh stage exactly so many
     assert "Cast" not in found
 
 
