@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .arguments import MAX_REACH
 from .camera import Camera
-from .compiled import core
+from .compiled import core, taken
 from .finding import ROOMY
 from .results import Hand
 from .roi import Roi
@@ -109,14 +109,14 @@ def extent(hand: Hand) -> float:
 
 def mean_distance(points: _Float, others: _Float) -> float:
     """Mean distance of points, (N, 2) float64, from others, one by one."""
-    if core is not None and points.flags.c_contiguous and others.flags.c_contiguous:
+    if core is not None and taken(points, np.float64) and taken(others, np.float64):
         return cast("float", core.mean_distance(points, others))
     return float(np.linalg.norm(points - others, axis=1).mean())
 
 
 def _extent(points: _Float) -> float:
     """Larger side of the box around points, (N, 2) float64 pixels, 1 at least."""
-    if core is not None and points.flags.c_contiguous:
+    if core is not None and taken(points, np.float64):
         return max(cast("float", core.extent(points)), 1.0)
     return max(float(np.ptp(points, axis=0).max()), 1.0)
 

@@ -104,7 +104,7 @@ def cut(
     (N,) bool
     """
     flags = np.zeros(len(points_crop), dtype=np.bool_)
-    if core is not None and _plain(points_crop) and _plain(points_image):
+    if core is not None and taken(points_crop, np.float32) and taken(points_image, np.float32):
         core.cut(points_crop, points_image, S, width, height, _MARGIN, flags)
         return flags
     for points, far in ((points_crop, np.array([S, S])), (points_image, np.array([width, height]))):
@@ -114,8 +114,3 @@ def cut(
         beyond = (points < _MARGIN - 0.5) | (points > far - 0.5 - _MARGIN)
         flags |= beyond[:, 0] | beyond[:, 1]
     return flags
-
-
-def _plain(points: npt.NDArray[np.floating]) -> bool:
-    """Whether the compiled core takes the points as they are."""
-    return points.dtype == np.float32 and points.flags.c_contiguous

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .compiled import core
+from .compiled import core, taken
 from .errors import InputError
 from .results import Hand, changed
 from .rig import Rig, norms
@@ -236,7 +236,7 @@ class Smoother:
             return False
         points = hand.vertices if self._mesh else hand.joints
         arrays = (points, hand.joints, hand.keypoints, shape, shape if lengths is None else lengths)
-        return all(array.dtype == np.float32 and array.flags.c_contiguous for array in arrays)
+        return all(taken(array, np.float32) for array in arrays)
 
     def _in_core(self, hand: Hand, dt: float) -> Hand:
         """Do in one call of the compiled core what `__call__` does; after `_goes_on`."""
