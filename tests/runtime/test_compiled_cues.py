@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled core against NumPy and OpenCV: heat maps, outlines and their cut parts."""
 
-from collections.abc import Callable
-from types import ModuleType
-from typing import Any
-
 import numpy as np
 import pytest
+from both_ways import Untouchable, both
 
 from cmr_runtime import heatmaps, roi, silhouette
 from cmr_runtime.compiled import core
@@ -15,26 +12,6 @@ from cmr_runtime.roi import Roi
 pytestmark = pytest.mark.skipif(core is None, reason="the compiled core was not built")
 
 S = 160
-
-
-class Untouchable:
-    """A core that must not be asked."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"{name} of the core is called")
-
-
-@pytest.fixture
-def both(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType, Callable[[], Any]], tuple[Any, Any]]:
-    """What a call gives with the core, which must do it alone, and what it gives without."""
-
-    def run(module: ModuleType, call: Callable[[], Any]) -> tuple[Any, Any]:
-        monkeypatch.setattr(module, "core", core)
-        compiled = call()
-        monkeypatch.setattr(module, "core", None)
-        return compiled, call()
-
-    return run
 
 
 def peaks(rng: np.random.Generator, rows: int, columns: int, sigma: float, count: int = 21) -> np.ndarray:
@@ -52,7 +29,7 @@ def done(maps: np.ndarray) -> bool:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_peaks_are_numpys(both, seed: int) -> None:
+def test_peaks_are_numpys(seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows, columns = rng.integers(3, 70, 2)
     maps = peaks(rng, rows, columns, rng.uniform(0.8, 3.0))
@@ -88,7 +65,7 @@ def ties() -> np.ndarray:
         np.where(np.random.default_rng(3).random((21, 16, 16)) < 0.1, np.float32(0.5), np.float32(0.0)),
     ],
 )
-def test_peaks_of_odd_maps_are_numpys(both, maps: np.ndarray) -> None:
+def test_peaks_of_odd_maps_are_numpys(maps: np.ndarray) -> None:
     assert done(maps)
     (points, scores), (expected, heights) = both(heatmaps, lambda: heatmaps.decode(maps, S))
     # So few cells tell of some of these peaks that rounding moves them a little.
@@ -98,7 +75,7 @@ def test_peaks_of_odd_maps_are_numpys(both, maps: np.ndarray) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [(0, 0), (7, 9), (15, 15)])
-def test_cells_that_are_not_finite_are_left_to_numpy(both, value: float, place: tuple[int, int]) -> None:
+def test_cells_that_are_not_finite_are_left_to_numpy(value: float, place: tuple[int, int]) -> None:
     maps = peaks(np.random.default_rng(0), 16, 16, 1.5, 3)
     maps[1][place] = value
     assert not done(maps)
@@ -138,7 +115,7 @@ def region(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_outlines_are_numpys(both, seed: int) -> None:
+def test_outlines_are_numpys(seed: int) -> None:
     rng = np.random.default_rng(seed)
     side = int(rng.integers(6, 90))
     maps = region(rng, side)
@@ -152,7 +129,7 @@ def test_outlines_are_numpys(both, seed: int) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_outlines_beside_cells_that_are_not_finite_are_numpys(both, value: float) -> None:
+def test_outlines_beside_cells_that_are_not_finite_are_numpys(value: float) -> None:
     maps = region(np.random.default_rng(0), 40)
     maps[::7, ::5] = value
     with np.errstate(all="ignore"):
@@ -161,7 +138,7 @@ def test_outlines_beside_cells_that_are_not_finite_are_numpys(both, value: float
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-4)
 
 
-def test_the_whole_map_and_a_map_of_one_cell(both) -> None:
+def test_the_whole_map_and_a_map_of_one_cell() -> None:
     for maps, scale in ((np.ones((20, 20)), S), (np.ones((4, 4), np.float32), 8), (np.ones((1, 1)), S)):
         found, expected = both(silhouette, lambda maps=maps, scale=scale: silhouette.contour(maps, scale))
         assert (found is None) == (expected is None)
@@ -170,7 +147,7 @@ def test_the_whole_map_and_a_map_of_one_cell(both) -> None:
 
 
 @pytest.mark.parametrize("cells", [1, 2, 3, 40, 81])
-def test_doubled_maps_are_opencvs(both, cells: int) -> None:
+def test_doubled_maps_are_opencvs(cells: int) -> None:
     maps = np.random.default_rng(cells).random((cells, cells)).astype(np.float32)
     (fine, mask), (expected, covered) = both(silhouette, lambda: silhouette._doubled(maps))
     assert fine.shape == mask.shape == (2 * cells, 2 * cells)
@@ -181,7 +158,7 @@ def test_doubled_maps_are_opencvs(both, cells: int) -> None:
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_points_of_a_crop_are_taken_to_the_image_as_numpy_takes_them(both, kind: type, mirrored: bool) -> None:
+def test_points_of_a_crop_are_taken_to_the_image_as_numpy_takes_them(kind: type, mirrored: bool) -> None:
     points = np.random.default_rng(0).uniform(-50, 300, (30, 2)).astype(kind)
     region = Roi(812.3, -45.1, 377.7, 2.4, mirrored)
     found, expected = both(roi, lambda: region.to_image(points, S))
@@ -200,7 +177,7 @@ def test_points_beside_the_map_are_taken_onto_it() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_marks_are_numpys(both, seed: int) -> None:
+def test_marks_are_numpys(seed: int) -> None:
     rng = np.random.default_rng(seed)
     count = (1, 2, 300)[seed % 3]
     spread = (1.0, 0.9, 1.1)[seed % 3]
@@ -212,7 +189,7 @@ def test_marks_are_numpys(both, seed: int) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
-def test_marks_tell_every_border(both) -> None:
+def test_marks_tell_every_border() -> None:
     middle = np.full((9, 2), 80.0, np.float32)
     ends = middle.copy()
     for i, (axis, value) in enumerate([(0, 0.9), (0, 1.0), (1, 0.9), (1, 1.0), (0, 158.1), (0, 158.0), (1, 158.1)]):

@@ -4,12 +4,12 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from both_ways import Untouchable, both
 from disc_bundle import draw_disc
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,22 +26,6 @@ SAMPLE = Path(__file__).parents[2] / "examples" / "data"
 CAMERA = Camera(fx=500, fy=480, cx=310, cy=250, width=640, height=480)
 #: Values that calculations stumble over.
 ODD = st.floats(-2, 2) | st.sampled_from([0.0, -0.0, np.nan, np.inf, -np.inf, 1e-308, 1e308])
-
-
-class Untouchable:
-    """A core that must not be asked."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"{name} of the core is called")
-
-
-def both(module: ModuleType, call: Callable[[], Any]) -> tuple[Any, Any]:
-    """What a call gives with the core and without."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "core", core)
-        compiled = call()
-        patch.setattr(module, "core", None)
-        return compiled, call()
 
 
 @settings(max_examples=200, deadline=None)

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from both_ways import Untouchable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,13 +22,6 @@ pytestmark = pytest.mark.skipif(core is None, reason="the compiled core was not 
 
 #: What keeps grey levels as they are.
 PLAIN = np.ones(3, np.float32), np.zeros(3, np.float32)
-
-
-class Untouchable:
-    """A core that must not be asked."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"{name} of the core is called")
 
 
 class Alone:
