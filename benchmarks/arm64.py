@@ -178,6 +178,9 @@ def holds(report: Mapping[str, Any]) -> bool:
 def _suite(folder: Path) -> Path:
     """Copy the tests and their data: run in the checkout, they would find its packages and not the wheel's."""
     shutil.rmtree(folder, ignore_errors=True)
+    (folder / "tests").mkdir(parents=True)
+    for shared in (ROOT / "tests").glob("*.py"):
+        shutil.copy(shared, folder / "tests")
     for name in TESTS:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     bundles = (f"cmr_runtime/data/{name}" for name in SHIPPED.values())

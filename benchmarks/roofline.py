@@ -22,12 +22,16 @@ from cmr_runtime import Bundle, Camera, HandMeshTracker
 from cmr_runtime.bench.machine import describe_machine
 from cmr_runtime.errors import CmrError
 from cmr_runtime.image_io import read_image
+from cmr_runtime.plan.session import kernels
 from cmr_runtime.precision import open_bundle
 
-from .roofline_counts import GROUPS, multiply_adds
+from .roofline_counts import largest_layer, multiply_adds
+from .roofline_layers import layers, layers_multiply_adds
 from .roofline_limits import Limits, measure_limits
-from .roofline_profile import Operator, largest_layer, run_graphs
+from .roofline_plan import plans_in_use
+from .roofline_profile import run_graphs
 from .roofline_tables import columns, markdown, update
+from .roofline_turns import Operator
 
 __all__ = ["frame_times", "main", "measure", "stage_report"]
 
@@ -36,7 +40,7 @@ SAMPLE = Path(__file__).resolve().parents[1] / "examples" / "data" / "sample.jpg
 #: Frames of the video that come before those that count.
 WARM_UP = 20
 
-#: Operators of each stage that are listed by themselves: those that take longest.
+#: Operators or layers of each stage that are listed by themselves: those that take longest.
 SLOWEST = 5
 
 
@@ -48,13 +52,13 @@ def stage_report(
     Parameters
     ----------
     counts : mapping
-        Multiply-adds by group.
+        Multiply-adds by group, in the order of the tables.
     operators : sequence of Operator
-        What ran.
+        What ran: operators, or a plan's layers.
     limits : Limits
         Of the processor.
     seconds : float
-        Time of a whole run, without the profiler.
+        Time of a whole run, as the runtime runs it.
 
     Returns
     -------
@@ -62,10 +66,10 @@ def stage_report(
         ``groups``: those that have operators. ``bound_ms`` is the least time of a group, the larger of that of its
         multiply-adds and that of its bytes, and ``share`` what part of its time that is. ``sum``: the same of the whole
         graph, whose groups run one after the other. ``measured_ms``, ``outside_ms``: time of a whole run, and what of
-        it passes outside operators. ``slowest``: the operators that take longest.
+        it passes outside operators or layers. ``slowest``: those that take longest.
     """
     groups = []
-    for group in GROUPS:
+    for group in counts:
         members = [each for each in operators if each.group == group]
         if not members:
             continue
@@ -147,13 +151,16 @@ def measure(bundle: Bundle, threads: int, runs: int, frames: int) -> dict[str, A
         "input_size": bundle.input_size,
         "settings": {"threads": threads, "runs": runs, "frames": frames},
     }
+    plans = plans_in_use(bundle, threads)
     counts = {name: multiply_adds(graph, name) for name, graph in graphs.items()}
-    operators, seconds, report["profiler_s"] = run_graphs(graphs, threads, runs)
+    counts |= {name: layers_multiply_adds(layers(plan, graphs[name])) for name, plan in plans.items()}
+    layer = largest_layer([bundle.prior, bundle.mesh])
+    operators, seconds, report["profiler_s"], report["call_s"] = run_graphs(graphs, threads, runs, plans)
     # The first layers alone are the prior's.
     everything = [each for name, members in operators.items() if name != "shallow" for each in members]
-    layer = largest_layer([*operators["prior"], *operators["mesh"]])
     limits = measure_limits(threads, sum(each.weights for each in everything), layer)
     report["limits"] = dataclasses.asdict(limits)
+    report["plans"] = {"graphs": list(plans), "kernels": kernels()[0] if plans else None}
     report["stages"] = {name: stage_report(counts[name], operators[name], limits, seconds[name]) for name in graphs}
     report["frame_ms"] = frame_times(bundle, threads, frames)
     return report
@@ -165,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", metavar="BUNDLE", help="default: the bundle that comes with the package")
     for option, default, what in (
         ("--threads", 1, "threads inside an operator"),
-        ("--runs", 300, "of each graph, and as many under the profiler"),
+        ("--runs", 300, "of each graph, and as many under the profiler or layer by layer"),
         ("--frames", 200, "of the video whose stages are timed"),
     ):
         parser.add_argument(option, type=int, default=default, metavar="N", help=f"{what} (default {default})")

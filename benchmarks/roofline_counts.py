@@ -6,13 +6,13 @@ The counting is the exporter's (`cmr_export.cost`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from cmr_export.cost import node_costs
 from cmr_runtime.errors import CmrError
 from cmr_runtime.manifest import graph_part
 
-__all__ = ["DEPTHWISE", "GROUPS", "POINTWISE", "group_of", "multiply_adds", "weight_index"]
+__all__ = ["DEPTHWISE", "GROUPS", "POINTWISE", "group_of", "largest_layer", "multiply_adds"]
 
 POINTWISE, DEPTHWISE, OTHER = "convolution 1×1", "depthwise convolution", "other convolution"
 PRODUCT, GATHER, LAYOUT, REST = "matrix product", "gather and weighted sum", "layout", "the rest"
@@ -37,11 +37,6 @@ _GROUP_OF = {operator: group for group, operators in _OPERATORS.items() for oper
 _WEIGHTS = {"Conv": 1, "FusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
 
 
-def weight_index(operator: str) -> int | None:
-    """Place of a convolution's weights among its inputs; None of any other operator."""
-    return _WEIGHTS.get(operator)
-
-
 def group_of(operator: str, inputs: Sequence[Sequence[int]]) -> str:
     """Group of an operator.
 
@@ -52,7 +47,7 @@ def group_of(operator: str, inputs: Sequence[Sequence[int]]) -> str:
     inputs : sequence of shapes
         Of its inputs; only those of convolutions are looked at.
     """
-    place = weight_index(operator)
+    place = _WEIGHTS.get(operator)
     if place is None:
         return _GROUP_OF.get(operator, REST)
     channels, weights = inputs[0][1], inputs[place]
@@ -75,3 +70,21 @@ def multiply_adds(graph: bytes, part: str) -> dict[str, int]:
     for node in node_costs(graph):
         counts[group_of(node.operator, node.inputs)] += node.multiply_adds
     return counts
+
+
+def largest_layer(graphs: Iterable[bytes]) -> tuple[int, int, int]:
+    """m, k, n of the 1×1 convolution with the most multiply-adds, as a product of (m, k) and (k, n).
+
+    Raises
+    ------
+    CmrError
+        There is none.
+    """
+    layers = []
+    for node in (node for graph in graphs for node in node_costs(graph)):
+        if node.operator == "Conv" and group_of(node.operator, node.inputs) == POINTWISE:
+            n, k = node.inputs[1][:2]
+            layers.append((node.multiply_adds // (n * k), k, n))
+    if not layers:
+        raise CmrError("no graph has a 1×1 convolution to take a layer's shape from; take another bundle")
+    return max(layers, key=lambda shape: shape[0] * shape[1] * shape[2])

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ONNX Runtime did: time and bytes of every operator of an optimised graph, from its own profiler."""
+"""What ONNX Runtime did: time and bytes of every operator of an optimised graph, from its own profiler.
+
+Graphs that a plan runs take their turns with the others.
+"""
 
 from __future__ import annotations
 
 import json
-import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,25 +16,21 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 from onnx import TensorProto, helper
 
-from cmr_runtime.errors import CmrError
-from cmr_runtime.session import CPU, open_session, session_options
+from cmr_runtime.plan.session import PlanSession
+from cmr_runtime.plan.steps import Graph
+from cmr_runtime.session import CPU, Session, open_session, session_options
 
-from .roofline_counts import POINTWISE, group_of, weight_index
+from .roofline_counts import group_of
+from .roofline_layers import layers
+from .roofline_plan import ApartSession
+from .roofline_turns import LEAST_S, WARM_UP, Operator, middle, take_turns
 
-__all__ = ["Operator", "Runs", "largest_layer", "read_profile", "run_graphs"]
+__all__ = ["Runs", "read_profile", "run_graphs"]
 
-_Tensors = dict[str, npt.NDArray[np.float32]]
 _Sessions = Mapping[str, onnxruntime.InferenceSession]
-
-#: Runs of each graph that come before those that count.
-WARM_UP = 20
-
-#: Least time of an operator once the profiler's share is taken off, seconds: about that of a call that does nothing.
-_LEAST_S = 1e-7
 
 #: Operators of the graph on which the profiler itself is measured.
 _CHAIN = 200
@@ -42,47 +39,24 @@ _CHAIN = 200
 _KERNEL = "_kernel_time"
 
 
-@dataclass(frozen=True)
-class Operator:
-    """One operator of an optimised graph.
-
-    Attributes
-    ----------
-    name, kind, group : str
-        Name of its node, type of the operator, group of `roofline_counts`.
-    inputs, outputs : tuple of shapes
-    weights, activations : int
-        Bytes of its constant inputs, and of its other inputs and its outputs.
-    seconds : float
-        Time of one run: mean of the middle half of all runs, without what the profiler adds.
-    """
-
-    name: str
-    kind: str
-    group: str
-    inputs: tuple[tuple[int, ...], ...]
-    outputs: tuple[tuple[int, ...], ...]
-    weights: int
-    activations: int
-    seconds: float
-
-
 class Runs(NamedTuple):
     """What `run_graphs` saw.
 
     Attributes
     ----------
     operators : dict of list of Operator
-        By graph, in the order in which they ran.
+        By graph, in the order in which they ran; of a plan its layers.
     seconds : dict of float
-        Time of a whole run by graph, without the profiler: the median.
-    profiler : float
-        Seconds that the profiler adds to the time of an operator, and which are taken off.
+        Time of a whole run by graph, as the runtime runs it: the median.
+    profiler, call : float
+        Seconds that the profiler adds to the time of an operator, and the most that a call adds to that of a layer;
+        they are taken off. 0 where there is no such graph.
     """
 
     operators: dict[str, list[Operator]]
     seconds: dict[str, float]
     profiler: float
+    call: float
 
 
 def read_profile(
@@ -113,7 +87,7 @@ def read_profile(
             outputs=_shapes(args["output_type_shape"]),
             weights=int(args["parameter_size"]),
             activations=int(args["activation_size"]) + int(args["output_size"]),
-            seconds=max(_LEAST_S, _middle([1e-6 * run["dur"] for run in runs[skip:]]) - profiler),
+            seconds=max(LEAST_S, middle([1e-6 * run["dur"] for run in runs[skip:]]) - profiler),
         )
         operators.append(operator)
     return operators
@@ -133,30 +107,9 @@ def _shapes(typed: Iterable[Mapping[str, list[int]]]) -> tuple[tuple[int, ...], 
     return tuple(tuple(shape) for each in typed for shape in each.values())
 
 
-def _middle(values: list[float]) -> float:
-    quarter = len(values) // 4
-    return float(np.mean(sorted(values)[quarter : len(values) - quarter]))
-
-
-def largest_layer(operators: Iterable[Operator]) -> tuple[int, int, int]:
-    """m, k, n of the 1×1 convolution with the most multiply-adds, as a product of (m, k) and (k, n).
-
-    Raises
-    ------
-    CmrError
-        There is none.
-    """
-    layers = []
-    for each in operators:
-        if each.group == POINTWISE:
-            n, k = each.inputs[weight_index(each.kind) or 0][:2]
-            layers.append((int(np.prod(each.outputs[0])) // n, k, n))  # channels first or last
-    if not layers:
-        raise CmrError("no graph has a 1×1 convolution to take a layer's shape from; take another bundle")
-    return max(layers, key=lambda shape: shape[0] * shape[1] * shape[2])
-
-
-def run_graphs(graphs: Mapping[str, bytes], threads: int, runs: int) -> Runs:
+def run_graphs(
+    graphs: Mapping[str, bytes], threads: int, runs: int, plans: Mapping[str, Graph] = MappingProxyType({})
+) -> Runs:
     """Run graphs in turns, as a frame does, so that each finds the caches as the others have left them.
 
     Parameters
@@ -166,19 +119,32 @@ def run_graphs(graphs: Mapping[str, bytes], threads: int, runs: int) -> Runs:
     threads : int
         Threads inside an operator.
     runs : int
-        Runs that count, and as many under the profiler.
+        Runs that count, and as many under the profiler, or layer by layer.
+    plans : mapping
+        Plans of those graphs that are run by one.
     """
-    plain = {name: open_session(graph, name, threads) for name, graph in graphs.items()}
+    others = {name: graph for name, graph in graphs.items() if name not in plans}
+    planned = {name: PlanSession(plan, graphs[name], name, threads) for name, plan in plans.items()}
+    apart = {name: ApartSession(session) for name, session in planned.items()}
+    plain: dict[str, Session] = {
+        name: planned.get(name) or open_session(graph, name, threads) for name, graph in graphs.items()
+    }
     with TemporaryDirectory() as folder:
-        profiled = _profiled(graphs, threads, Path(folder) / "packed")
-        unpacked = _profiled(graphs, threads, Path(folder) / "unpacked", {"session.disable_prepacking": "1"})
-        _take_turns([unpacked], 1)
-        times, _ = _take_turns([plain, profiled], WARM_UP + runs)
-        cost = _profiler_cost(Path(folder), threads)
+        profiled = _profiled(others, threads, Path(folder) / "packed")
+        unpacked = _profiled(others, threads, Path(folder) / "unpacked", {"session.disable_prepacking": "1"})
+        take_turns([unpacked], 1)
+        times, _ = take_turns([plain, {name: apart.get(name) or profiled[name] for name in graphs}], WARM_UP + runs)
+        cost = _profiler_cost(Path(folder), threads) if others else 0.0
         operators = {
-            name: read_profile(_events(profiled[name]), _events(unpacked[name]), cost, WARM_UP) for name in graphs
+            name: read_profile(_events(profiled[name]), _events(unpacked[name]), cost, WARM_UP) for name in others
         }
-    return Runs(operators, {name: float(np.median(spans[WARM_UP:])) for name, spans in times.items()}, cost)
+    call = 0.0
+    for name, session in apart.items():
+        members = [layer for layer, _ in layers(plans[name], graphs[name])]
+        operators[name], own = session.timed(members, WARM_UP)
+        call = max(call, own)
+    seconds = {name: float(np.median(spans[WARM_UP:])) for name, spans in times.items()}
+    return Runs(operators, seconds, cost, call)
 
 
 def _profiler_cost(folder: Path, threads: int) -> float:
@@ -194,7 +160,7 @@ def _profiler_cost(folder: Path, threads: int) -> float:
     graphs = {"chain": model.SerializeToString()}
     plain = {name: open_session(graph, name, threads) for name, graph in graphs.items()}
     profiled = _profiled(graphs, threads, folder / "chain")
-    times, _ = _take_turns([plain, profiled], 2 * WARM_UP)
+    times, _ = take_turns([plain, profiled], 2 * WARM_UP)
     events = _events(profiled["chain"])
     spans = [operator.seconds for operator in read_profile(events, events, skip=WARM_UP)]
     return max(0.0, float(np.median(spans) - np.median(times["chain"][WARM_UP:]) / len(spans)))
@@ -217,22 +183,3 @@ def _profiled(
 def _events(session: onnxruntime.InferenceSession) -> list[Any]:
     events: list[Any] = json.loads(Path(session.end_profiling()).read_text("utf-8"))
     return events
-
-
-def _take_turns(sets: Sequence[_Sessions], runs: int) -> list[dict[str, list[float]]]:
-    """Seconds of each run, by set and graph; the sets alternate, so that drifts of the machine are common to them."""
-    random = np.random.default_rng(0)
-    known: _Tensors = {}
-    feeds: dict[str, _Tensors] = {}
-    for name, session in sets[0].items():
-        inputs = {node.name: node.shape for node in session.get_inputs()}
-        feeds[name] = {key: known[key] if key in known else random.random(inputs[key], np.float32) for key in inputs}
-        known |= zip([node.name for node in session.get_outputs()], session.run(None, feeds[name]), strict=True)
-    times: list[dict[str, list[float]]] = [{name: [] for name in feeds} for _ in sets]
-    for _ in range(runs):
-        for spans, sessions in zip(times, sets, strict=True):
-            for name, session in sessions.items():
-                start = time.perf_counter()
-                session.run(None, feeds[name])
-                spans[name].append(time.perf_counter() - start)
-    return times

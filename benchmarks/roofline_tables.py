@@ -58,20 +58,24 @@ def _render(report: Mapping[str, Any], render: Callable[[_Table], str]) -> str:
 def _setting(report: Mapping[str, Any]) -> str:
     machine, settings = report["machine"], report["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    added = [f"the profiler adds {1e6 * report['profiler_s']:.1f} µs to an operator"] if report["profiler_s"] else []
+    if report["plans"]["graphs"]:
+        added.append(f"a call up to {1e6 * report['call_s']:.1f} µs to a layer ({report['plans']['kernels']})")
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, load average {machine['load']} at the "
         f"start; {report['date']}; {versions}.\n"
         f"Bundle `{report['model']}` ({report['precision']}, {report['input_size']} px), threads: "
-        f"{settings['threads']}, {settings['runs']} runs, {settings['frames']} frames; the profiler adds "
-        f"{1e6 * report['profiler_s']:.1f} µs to an operator, which are taken off."
+        f"{settings['threads']}, {settings['runs']} runs, {settings['frames']} frames; "
+        f"{', '.join(added)}, which are taken off."
     )
 
 
 def _tables(report: Mapping[str, Any]) -> Iterator[_Table]:
     yield _limits(report["limits"])
     for name, stage in report["stages"].items():
-        yield _stage(name, stage)
-        yield _slowest(name, stage)
+        unit = "layer" if name in report["plans"]["graphs"] else "operator"
+        yield _stage(name, stage, unit)
+        yield _slowest(name, stage, unit)
     frame = report["frame_ms"]
     yield _Table("A followed frame", ["stage", "ms"], [[name, f"{ms:.3f}"] for name, ms in frame.items()])
 
@@ -88,8 +92,8 @@ def _limits(limits: Mapping[str, Any]) -> _Table:
     return _Table("What the processor can do", ["limit", "best of all tries"], rows)
 
 
-def _stage(name: str, stage: Mapping[str, Any]) -> _Table:
-    head = ["group", "operators", "Mmac", "weights, kB", "activations, kB", "ms", "Gmac/s", "GB/s", "bound, ms", "by",
+def _stage(name: str, stage: Mapping[str, Any], unit: str) -> _Table:
+    head = ["group", f"{unit}s", "Mmac", "weights, kB", "activations, kB", "ms", "Gmac/s", "GB/s", "bound, ms", "by",
             "share of bound"]  # fmt: skip
     rows = []
     for group in (*stage["groups"], stage["sum"]):
@@ -100,17 +104,17 @@ def _stage(name: str, stage: Mapping[str, Any]) -> _Table:
             f"{group['share']:.0%}",
         ])  # fmt: skip
     blank = [""] * 5
-    rows.append(["outside operators", "", "", "", "", f"{stage['outside_ms']:.3f}", *blank])
+    rows.append([f"outside {unit}s", "", "", "", "", f"{stage['outside_ms']:.3f}", *blank])
     rows.append(["measured", "", "", "", "", f"{stage['measured_ms']:.3f}", *blank])
-    return _Table(f"Graph `{name}`", head, rows)
+    return _Table(f"Graph `{name}`{' by its plan' if unit == 'layer' else ''}", head, rows)
 
 
-def _slowest(name: str, stage: Mapping[str, Any]) -> _Table:
+def _slowest(name: str, stage: Mapping[str, Any], unit: str) -> _Table:
     rows = []
     for each in stage["slowest"]:
         inputs, outputs = (", ".join("×".join(map(str, s)) or "1" for s in each[key]) for key in ("inputs", "outputs"))
         rows.append([f"`{each['name']}`", each["kind"], f"{inputs} → {outputs}", f"{1e3 * each['seconds']:.3f}"])
-    return _Table(f"Operators of `{name}` that take longest", ["operator", "type", "shapes", "ms"], rows)
+    return _Table(f"{unit.title()}s of `{name}` that take longest", [unit, "type", "shapes", "ms"], rows)
 
 
 def _aligned(table: _Table) -> str:

@@ -61,6 +61,8 @@ class Bundle:
         Side of its square input, pixels.
     shallow : bytes or None
         The first layers of the prior alone, see `cmr_runtime.recall`; in ONNX or ORT format.
+    plan : bytes or None
+        How the compiled core runs the graphs, see `cmr_runtime.plan`; JSON.
     """
 
     source: str
@@ -81,6 +83,7 @@ class Bundle:
     detector: bytes | None = field(default=None, repr=False)
     detector_size: int | None = None
     shallow: bytes | None = field(default=None, repr=False)
+    plan: bytes | None = field(default=None, repr=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
@@ -151,6 +154,7 @@ class Bundle:
             detector=by_kind.get("detector"),
             detector_size=manifest.detector_size,
             shallow=by_kind.get("shallow"),
+            plan=by_kind.get("plan"),
         )
 
 
@@ -198,6 +202,7 @@ def write_bundle(
     detector: bytes | None = None,
     detector_size: int | None = None,
     shallow: bytes | None = None,
+    plan: bytes | None = None,
 ) -> Bundle:
     """Write a bundle, verified before it replaces what was at `path`; the same content gives the same bytes.
 
@@ -215,7 +220,7 @@ def write_bundle(
         As in `Bundle`.
     detector, detector_size
         As in `Bundle`; both or neither.
-    shallow
+    shallow, plan
         As in `Bundle`.
 
     Returns
@@ -236,6 +241,7 @@ def write_bundle(
         graph_part("mesh", mesh): mesh,
         **({} if shallow is None else {graph_part("shallow", shallow): shallow}),
         **({} if detector is None else {graph_part("detector", detector): detector}),
+        **({} if plan is None else {"plan.json": plan}),
         "topology.npz": topology.to_npz(),
         "LICENSE.txt": licence_text.encode("utf-8"),
     }

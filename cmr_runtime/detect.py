@@ -16,9 +16,8 @@ import numpy.typing as npt
 
 from .bundle import Bundle
 from .errors import BundleError
-from .manifest import graph_part
 from .roi import Roi
-from .session import CPU, check_shapes, open_session
+from .session import CPU, check_shapes, open_stage
 
 __all__ = ["JOINTS", "Detector", "Palm", "merge"]
 
@@ -86,7 +85,7 @@ class Detector:
     threads : int
         Threads inside an operator.
     providers : sequence of str
-        Execution providers of ONNX Runtime; see `open_session`.
+        Execution providers of ONNX Runtime; see `open_stage`.
 
     Attributes
     ----------
@@ -103,8 +102,7 @@ class Detector:
         if bundle.detector is None or bundle.detector_size is None:
             raise BundleError(f"{bundle.source} has no detector; export it with `cmr-export --detector palm.npz`")
         S = self.size = bundle.detector_size
-        part = f"{graph_part('detector', bundle.detector)} of {bundle.source}"
-        self._session = open_session(bundle.detector, part, threads, providers)
+        self._session, part = open_stage(bundle, "detector", threads, providers)
         check_shapes(self._session.get_inputs(), {"image": (1, 3, S, S)}, part, required=("image",))
         outputs = {"boxes": (1, None, VALUES), "scores": (1, None)}
         shapes = check_shapes(self._session.get_outputs(), outputs, part, required=tuple(outputs))

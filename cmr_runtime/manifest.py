@@ -39,10 +39,11 @@ PARTS = {
     "mesh": ("mesh.onnx", "mesh.ort"),
     "shallow": ("shallow.onnx", "shallow.ort"),
     "detector": ("detector.onnx", "detector.ort"),
+    "plan": ("plan.json",),
     "topology": ("topology.npz",),
     "LICENSE": ("LICENSE.txt",),
 }
-OPTIONAL = frozenset({"detector", "shallow"})
+OPTIONAL = frozenset({"detector", "plan", "shallow"})
 #: Parts that hold a graph, in one of two formats.
 GRAPHS = tuple(kind for kind, names in PARTS.items() if len(names) == 2)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two stages of the network: ONNX Runtime sessions with typed outputs, checked against the bundle."""
+"""The two stages of the network: graphs with typed outputs, checked against the bundle."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import numpy.typing as npt
 
 from .bundle import Bundle
 from .errors import BundleError
-from .manifest import graph_part
 from .roi import Roi, normalise
-from .session import CPU, Form, Shapes, check_shapes, open_session
+from .session import CPU, Form, Shapes, check_shapes, open_stage
 
 __all__ = ["MeshOutput", "MeshStage", "PriorOutput", "PriorStage"]
 
@@ -99,7 +98,7 @@ class PriorStage:
     threads : int
         Threads inside an operator.
     providers : sequence of str
-        Execution providers of ONNX Runtime, the preferred one first; see `open_session`.
+        Execution providers of ONNX Runtime, the preferred one first; see `open_stage`.
 
     Attributes
     ----------
@@ -119,8 +118,7 @@ class PriorStage:
 
     def __init__(self, bundle: Bundle, threads: int = 1, providers: Sequence[str] = CPU) -> None:
         S, J = bundle.input_size, bundle.topology.joints
-        self._part = f"{graph_part('prior', bundle.prior)} of {bundle.source}"
-        self._session = open_session(bundle.prior, self._part, threads, providers)
+        self._session, self._part = open_stage(bundle, "prior", threads, providers)
         check_shapes(self._session.get_inputs(), {"image": (1, 3, S, S)}, self._part, required=("image",))
         optional: dict[str, Form] = {
             "heatmaps": (1, J, None, None),
@@ -182,7 +180,7 @@ class MeshStage:
     threads : int
         Threads inside an operator.
     providers : sequence of str
-        Execution providers of ONNX Runtime, the preferred one first; see `open_session`.
+        Execution providers of ONNX Runtime, the preferred one first; see `open_stage`.
 
     Attributes
     ----------
@@ -197,8 +195,7 @@ class MeshStage:
 
     def __init__(self, bundle: Bundle, prior: PriorStage, threads: int = 1, providers: Sequence[str] = CPU) -> None:
         J = bundle.topology.joints
-        part = f"{graph_part('mesh', bundle.mesh)} of {bundle.source}"
-        self._session = open_session(bundle.mesh, part, threads, providers)
+        self._session, part = open_stage(bundle, "mesh", threads, providers)
         inputs = self._session.get_inputs()
         if foreign := [node.name for node in inputs if node.name not in prior.shapes]:
             raise BundleError(

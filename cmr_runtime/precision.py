@@ -18,12 +18,12 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
-import onnxruntime as ort
 
 from .bundle import SHIPPED, Bundle
 from .errors import InputError
 from .files import write_whole
 from .network import MeshStage, PriorStage
+from .plan.session import kernels
 from .session import CPU, check_providers
 
 __all__ = ["CHOICES", "cache_folder", "fastest", "open_bundle"]
@@ -162,13 +162,15 @@ def _measure(bundles: Sequence[Bundle], threads: int, providers: Sequence[str]) 
 
 
 def _key(bundles: Sequence[Bundle], threads: int, providers: Sequence[str]) -> str:
-    """Return what the choice depends on: the graphs, the runtime, the machine, the threads, the providers."""
+    """Return what the choice depends on: the graphs, what runs them, the machine, the threads, the providers."""
+    import onnxruntime as ort
+
     digest = hashlib.sha256()
     for bundle in bundles:
-        for graph in (bundle.prior, bundle.mesh):
-            digest.update(hashlib.sha256(graph).digest())
-    machine = (ort.__version__, platform.system(), platform.machine(), platform.processor(), platform.node())
-    digest.update(repr((machine, os.cpu_count(), threads, *providers)).encode())
+        for part in (bundle.prior, bundle.mesh, bundle.plan or b""):
+            digest.update(hashlib.sha256(part).digest())
+    machine = platform.system(), platform.machine(), platform.processor(), platform.node()
+    digest.update(repr((ort.__version__, kernels(), machine, os.cpu_count(), threads, *providers)).encode())
     return digest.hexdigest()
 
 

@@ -17,9 +17,8 @@ import numpy.typing as npt
 
 from .bundle import Bundle
 from .errors import BundleError
-from .manifest import graph_part
 from .network import MeshOutput, MeshStage, PriorOutput, PriorStage
-from .session import CPU, check_shapes, open_session
+from .session import CPU, check_shapes, open_stage
 
 __all__ = ["Recall", "Said"]
 
@@ -52,7 +51,7 @@ class Recall:
     threads : int
         Threads inside an operator.
     providers : sequence of str
-        Execution providers of ONNX Runtime, the preferred one first; see `open_session`.
+        Execution providers of ONNX Runtime, the preferred one first; see `open_stage`.
 
     Raises
     ------
@@ -65,9 +64,8 @@ class Recall:
     ) -> None:
         if bundle.shallow is None:
             raise BundleError(f"{bundle.source} has no graph of the first layers alone; export it again")
-        self._part = f"{graph_part('shallow', bundle.shallow)} of {bundle.source}"
         self._prior = prior
-        self._session = open_session(bundle.shallow, self._part, threads, providers)
+        self._session, self._part = open_stage(bundle, "shallow", threads, providers)
         S, given = prior.size, prior.shapes | mesh.shapes
         if lacking := sorted({*_GIVEN} - {*given}):
             raise BundleError(f"part {self._part} needs stages that give {lacking[0]}; they give {sorted(given)}")

@@ -1,15 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sessions of ONNX Runtime: one way to open a graph, with settings chosen by measurement, and to check its shapes."""
+"""One way to open a graph, by its plan or in ONNX Runtime, with settings chosen by measurement; checks of shapes."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-import onnxruntime as ort
+import numpy as np
+import numpy.typing as npt
 
+from .bundle import Bundle
 from .errors import BundleError, InputError
+from .manifest import graph_part
+from .plan.session import PlanSession, kernels
+from .plan.steps import read_plan
 
-__all__ = ["CPU", "MAX_THREADS", "Form", "Shapes", "check_providers", "check_shapes", "open_session", "session_options"]
+# Where all graphs have plans, ONNX Runtime is not even loaded: a tenth of a second and forty megabytes.
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = [
+    "CPU",
+    "MAX_THREADS",
+    "Form",
+    "Session",
+    "Shapes",
+    "check_providers",
+    "check_shapes",
+    "open_session",
+    "open_stage",
+    "session_options",
+]
 
 #: Execution providers when none are named.
 CPU = ("CPUExecutionProvider",)
@@ -22,8 +44,39 @@ Form = tuple[int | None, ...] | None
 Shapes = dict[str, tuple[int, ...]]
 
 
-def session_options(threads: int) -> ort.SessionOptions:
+class Node(Protocol):
+    """An input or output of a graph, as ONNX Runtime describes one."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def shape(self) -> Sequence[Any]:
+        """Its sizes."""
+
+    @property
+    def type(self) -> str:
+        """What it holds, such as ``tensor(float)``."""
+
+
+class Session(Protocol):
+    """A graph that can be run: ONNX Runtime's, or a plan's."""
+
+    def run(self, names: Sequence[str], feeds: Mapping[str, npt.NDArray[np.float32]]) -> Sequence[Any]:
+        """Return the named outputs for inputs by name."""
+
+    def get_inputs(self) -> Sequence[Node]:
+        """Return the inputs."""
+
+    def get_outputs(self) -> Sequence[Node]:
+        """Return the outputs."""
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
     """Return the settings of every session, for a number of threads inside an operator."""
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -37,7 +90,24 @@ def session_options(threads: int) -> ort.SessionOptions:
     return options
 
 
-def open_session(graph: bytes, part: str, threads: int, providers: Sequence[str] = CPU) -> ort.InferenceSession:
+def open_stage(bundle: Bundle, kind: str, threads: int, providers: Sequence[str] = CPU) -> tuple[Session, str]:
+    """Open a bundle's graph, of a kind that it has; returns what messages call it, too.
+
+    Where the bundle has a plan of it, the compiled core runs that, if no other provider is asked for. All else is as in
+    `open_session`.
+    """
+    graph: bytes = getattr(bundle, kind)
+    part = f"{graph_part(kind, graph)} of {bundle.source}"
+    if bundle.plan is not None and _only_cpu(providers) and kernels():
+        check_threads(threads)
+        if (plan := read_plan(bundle.plan, bundle.source).get(kind)) is not None:
+            if plan.sha256 != hashlib.sha256(graph).hexdigest():
+                raise BundleError(f"the plan of {part} was made of another graph; export it again")
+            return PlanSession(plan, graph, part, threads), part
+    return open_session(graph, part, threads, providers), part
+
+
+def open_session(graph: bytes, part: str, threads: int, providers: Sequence[str] = CPU) -> onnxruntime.InferenceSession:
     """Open a graph.
 
     Parameters
@@ -58,14 +128,25 @@ def open_session(graph: bytes, part: str, threads: int, providers: Sequence[str]
     InputError
         `threads` is no whole number from 1 to `MAX_THREADS`, or this build of ONNX Runtime lacks a provider.
     """
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
-        raise InputError(f"threads is {threads!r}; give a whole number from 1 to {MAX_THREADS}")
+    check_threads(threads)
+    import onnxruntime as ort
+
     tried = check_providers(providers)
     own = [{_THREADS[name]: str(threads)} if name in _THREADS else {} for name in tried]
     try:
         return ort.InferenceSession(graph, session_options(threads), providers=tried, provider_options=own)
     except Exception as error:  # ONNX Runtime raises classes of its own that share no base but Exception.
         raise BundleError(f"part {part} does not load in ONNX Runtime {ort.__version__}: {error}") from error
+
+
+def _only_cpu(providers: Sequence[str]) -> bool:
+    return isinstance(providers, list | tuple) and [*providers] == [*CPU]
+
+
+def check_threads(threads: int) -> None:
+    """Raise `InputError` if that is no number of threads."""
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
+        raise InputError(f"threads is {threads!r}; give a whole number from 1 to {MAX_THREADS}")
 
 
 def check_providers(providers: Sequence[str]) -> list[str]:
@@ -76,6 +157,10 @@ def check_providers(providers: Sequence[str]) -> list[str]:
     InputError
         No list of names, or this build of ONNX Runtime lacks one; the message names those it has.
     """
+    if _only_cpu(providers):  # which all builds have
+        return [*CPU]
+    import onnxruntime as ort
+
     available = ort.get_available_providers()
     listed = isinstance(providers, Sequence) and not isinstance(providers, str)
     if not listed or not all(name in available for name in providers):
@@ -85,9 +170,7 @@ def check_providers(providers: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*providers, *CPU]))
 
 
-def check_shapes(
-    nodes: Sequence[ort.NodeArg], known: Mapping[str, Form], part: str, required: Sequence[str] = ()
-) -> Shapes:
+def check_shapes(nodes: Sequence[Node], known: Mapping[str, Form], part: str, required: Sequence[str] = ()) -> Shapes:
     """Return shapes by name, in the order of `known`, each checked against it.
 
     Raises

@@ -46,4 +46,8 @@ PyObject *core_python_refine_contour(PyObject *self, PyObject *arguments);
 PyObject *core_python_cut(PyObject *self, PyObject *arguments);
 PyObject *core_python_warp(PyObject *self, PyObject *arguments);
 
+/* plan_python.c */
+PyObject *core_python_plan_kernels(PyObject *self, PyObject *arguments);
+PyObject *core_python_run_plan(PyObject *self, PyObject *arguments);
+
 #endif

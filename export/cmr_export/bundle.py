@@ -23,6 +23,8 @@ from .half import to_half
 from .mobile import mobile_findings
 from .ort_format import to_ort
 from .parity import Difference, check, parity
+from .plan import plan, written
+from .plan_parity import plan_parity
 from .quantise import to_int8
 
 __all__ = ["FORMATS", "Exported", "export"]
@@ -138,7 +140,10 @@ def export(
     if form == "ort":
         graphs, operators = to_ort(graphs)
         costs = {stage: replace(cost, bytes=len(graphs[stage])) for stage, cost in costs.items()}
+    planned = None if form == "ort" else plan(graphs)
     differences = parity(network, graphs, images)
+    if planned is not None:
+        differences |= plan_parity(planned, graphs, images)
     check(differences, precision)
     apart = {} if palms is None else detector_parity(palms, graphs["detector"])
     check(apart, DETECTOR_PRECISION)
@@ -158,6 +163,7 @@ def export(
         precision=precision,
         cell_centre=network.cell_centre,
         detector_size=None if palms is None else DETECTOR_SIZE,
+        plan=None if planned is None else written(planned),
     )
     if operators is not None:
         out.with_name(f"{out.stem}.required_operators.config").write_text(operators)

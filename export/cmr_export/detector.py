@@ -28,6 +28,7 @@ from .calibration import blobs
 from .graphs import open_graph, to_onnx
 from .half import to_half
 from .parity import Difference, check
+from .plan import onnx_graphs, plan, written
 
 __all__ = [
     "NOTICE",
@@ -160,6 +161,8 @@ def add_detector(bundle: Path, weights: Path, out: Path) -> Bundle:
     content |= {"detector": graph, "detector_size": SIZE}
     content["provenance"] = {**old.provenance, "detector": PROVENANCE}
     content["licence_text"] = with_notice(old.licence_text)
+    planned = plan(onnx_graphs(dataclasses.replace(old, detector=graph)))
+    content["plan"] = None if planned is None else written(planned)
     return write_bundle(out, **content)
 
 

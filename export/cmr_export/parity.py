@@ -121,4 +121,4 @@ def check(differences: Mapping[str, Difference], precision: str) -> None:
             allowed = "a finite number" if bound is None else f"{bound:g} at most"
             failed.append(f"{name} {difference.largest:.1e} {unit(name)}, need {allowed}")
     if failed:
-        raise ParityError(f"PyTorch and ONNX Runtime differ: {'; '.join(failed)}; nothing was written")
+        raise ParityError(f"the exported network differs: {'; '.join(failed)}; nothing was written")

@@ -17,11 +17,13 @@ from benchmarks.roofline_counts import (
     PRODUCT,
     REST,
     group_of,
+    largest_layer,
     multiply_adds,
 )
 from benchmarks.roofline_limits import Limits, bandwidth, cache_bytes, product_rate
-from benchmarks.roofline_profile import Operator, largest_layer, read_profile, run_graphs
+from benchmarks.roofline_profile import read_profile, run_graphs
 from benchmarks.roofline_tables import BEGIN, END, columns, markdown, update
+from benchmarks.roofline_turns import Operator
 from cmr_export.cost import measure
 from cmr_runtime import Bundle, CmrError, StageTimes
 
@@ -136,9 +138,10 @@ def test_a_profile_is_read_by_node_and_the_middle_of_the_runs_counts() -> None:
 
 def test_bytes_of_a_run_are_those_of_the_tensors_packed_or_not() -> None:
     follower = _model([helper.make_node("Exp", ["y"], ["w"])], {"y": [1, 5]}, {"w": [1, 5]}, [])
-    operators, seconds, profiler = run_graphs({"first": _graph(), "second": follower}, threads=1, runs=2)
+    operators, seconds, profiler, call = run_graphs({"first": _graph(), "second": follower}, threads=1, runs=2)
     assert set(operators) == set(seconds) == {"first", "second"}
     assert min(seconds.values()) > 0 <= profiler
+    assert call == 0
     (gemm,) = [each for each in operators["first"] if each.group == PRODUCT]
     assert (gemm.weights, gemm.activations) == (4 * (8 * 5 + 5), 4 * (8 + 5))
     (point,) = [each for each in operators["first"] if each.group == POINTWISE]
@@ -153,17 +156,17 @@ def _operator(group: str, kind: str, weights: int, activations: int, seconds: fl
 
 
 def test_the_layer_is_the_1x1_convolution_with_the_most_multiply_adds() -> None:
-    small = _operator(POINTWISE, "Conv", 0, 0, 1.0)
-    large = _operator(
-        POINTWISE, "Conv", 0, 0, 1.0, inputs=((1, 32, 20, 20), (64, 32, 1, 1)), outputs=((1, 64, 20, 20),)
-    )
-    wider = _operator(OTHER, "Conv", 0, 0, 1.0, inputs=((1, 32, 20, 20), (64, 32, 3, 3)), outputs=((1, 64, 20, 20),))
-    assert largest_layer([small]) == LAYER
-    assert largest_layer([small, large, wider]) == (400, 32, 64)
-    last = dataclasses.replace(large, kind="QLinearConv", inputs=((1, 20, 20, 32), (), (), (64, 32, 1, 1)))
-    assert largest_layer([dataclasses.replace(last, outputs=((1, 20, 20, 64),))]) == (400, 32, 64)
+    weights = [
+        numpy_helper.from_array(np.zeros(shape, np.float32), name)
+        for name, shape in {"point": (64, 32, 1, 1), "wider": (64, 64, 3, 3)}.items()
+    ]
+    nodes = [helper.make_node("Conv", ["x", "point"], ["a"]), helper.make_node("Conv", ["a", "wider"], ["y"])]
+    large = _model(nodes, {"x": [1, 32, 20, 20]}, {"y": [1, 64, 18, 18]}, weights)
+    assert largest_layer([_graph()]) == LAYER
+    assert largest_layer([_graph(), large]) == (400, 32, 64)
+    bare = _model([helper.make_node("Exp", ["y"], ["w"])], {"y": [1, 5]}, {"w": [1, 5]}, [])
     with pytest.raises(CmrError, match="no graph has a 1×1 convolution"):
-        largest_layer([wider])
+        largest_layer([bare])
 
 
 def _stage() -> dict[str, Any]:
@@ -215,6 +218,7 @@ def _report() -> dict[str, Any]:
         "date": "2026-01-02 03:04 UTC", "versions": {"onnxruntime": "1.0"}, "model": "tiny", "precision": "fp32",
         "machine": {"processor": "A processor", "cores": 2, "system": "Linux", "load": 0.0}, "input_size": 8,
         "settings": {"threads": 1, "runs": 3, "frames": 4}, "profiler_s": 2e-6, "limits": dataclasses.asdict(LIMITS),
+        "call_s": 0.0, "plans": {"graphs": [], "kernels": None},
         "stages": {"prior": _stage()}, "frame_ms": {"crop": 0.25, "whole frame": 4.5},
     }  # fmt: skip
 

@@ -104,7 +104,7 @@ def test_export_with_a_detector_gives_the_same_part(tmp_path, capsys, graph):
     apart = next(k for k, line in enumerate(lines) if line.startswith("parity of the detector"))
     assert [line.split()[0] for line in lines[apart + 2 : apart + 4]] == ["detector.boxes", "detector.scores"]
     assert all(word in lines[apart + 2] for word in ("1e-04", "of the image"))
-    assert not any("detector." in line for line in lines[:apart])
+    assert not any(line.split()[0].startswith("detector.") for line in lines[:apart])
     bundle = Bundle.open(out)
     assert (bundle.detector, bundle.detector_size) == (graph, 192)
     assert bundle.provenance["detector"] == PROVENANCE

@@ -16,6 +16,7 @@ from cmr_runtime import Bundle, Roi
 from cmr_runtime import roi as module
 from cmr_runtime.compiled import core
 from cmr_runtime.network import PriorStage
+from cmr_runtime.plan.session import kernels
 from cmr_runtime.roi import normalise
 
 pytestmark = pytest.mark.skipif(core is None, reason="the compiled core was not built")
@@ -78,7 +79,7 @@ def test_samples_are_bilinear_and_whole(roi: Roi, S: int, shape: tuple[int, int]
     image = noise(1, *shape)
     found, wanted = filled(image, roi, S), exact(image, roi, S)
     np.testing.assert_array_equal(found, np.rint(found))
-    assert abs(found - wanted).max() <= 0.5 + 1e-3
+    assert abs(found - wanted).max() <= 0.5 + 0.05  # positions are in single precision, as OpenCV's
 
 
 @pytest.mark.parametrize("size", [50.0, 150.0, 250.0, 400.0, 900.0, 4000.0])
@@ -90,8 +91,9 @@ def test_crops_are_opencvs(size: float, mirrored: bool, place: tuple[float, floa
     roi = Roi(cx, cy, size, angle, mirrored)
     image = photo(2, 480, 640)
     off = abs(filled(image, roi, S) - roi.crop(image, S))
-    # OpenCV 4 samples in steps of 1/32 pixel.
-    equal, most = (0.99, 1) if int(cv2.__version__.split(".")[0]) >= 5 else (0.7, 6)
+    # OpenCV 4 samples in steps of 1/32 pixel; without fused multiply-adds a few are off by a grey level.
+    fused = (1.0, 0) if kernels() else (0.999, 1)
+    equal, most = fused if int(cv2.__version__.split(".")[0]) >= 5 else (0.7, 6)
     assert (off == 0).mean() >= equal
     assert off.max() <= most
 

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The kernels for x86 with AVX-512: 32 registers of 16 floats.
+ */
+#include "plan.h"
+
+#if defined(PLAN_HERE) && defined(__x86_64__)
+
+#include <immintrin.h>
+
+#define TARGET __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")))
+#define VECTOR __m512
+#define LANES 16
+#define LOAD(from) _mm512_loadu_ps(from)
+#define STORE(to, value) _mm512_storeu_ps(to, value)
+#define SPREAD(value) _mm512_set1_ps(value)
+#define FUSED(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define ADD(a, b) _mm512_add_ps(a, b)
+#define LEAST(a, b) _mm512_min_ps(a, b)
+#define MOST(a, b) _mm512_max_ps(a, b)
+#define ROWS 12
+#define PANELS 2
+#define NAME "AVX-512"
+
+#include "plan_kernels.h"
+
+const PlanKernels *plan_avx512(void)
+{
+    __builtin_cpu_init();
+    int there = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+    return there ? &kernels : NULL;
+}
+
+#else
+
+const PlanKernels *plan_avx512(void)
+{
+    return NULL;
+}
+
+#endif

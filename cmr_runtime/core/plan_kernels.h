@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The kernels of plan.h. A file that includes this says first by which instructions: VECTOR of LANES floats, LOAD, STORE,
+ * SPREAD, FUSED (a b + c), ADD, LEAST and MOST (of what is no number, the second), TARGET (what tells the compiler), ROWS
+ * and PANELS of a tile, NAME.
+ *
+ * A tile of C stays in registers while its rows of A are spread and multiplied with rows of B; the loops of tiles have
+ * constant bounds and vanish.
+ */
+#include <math.h>
+#include <string.h>
+
+#define PER_PANEL (PLAN_PANEL / LANES)
+#define INLINE static inline __attribute__((always_inline)) TARGET
+#define MOST_PANELS (PANELS > 1 ? 6 : 1)
+#ifdef __clang__
+#define UNROLLED _Pragma("clang loop unroll(full)")
+#else
+#define UNROLLED _Pragma("GCC unroll 16")
+#endif
+
+/* Values below 0 times a slope. */
+INLINE VECTOR bent(VECTOR value, VECTOR slope)
+{
+    const VECTOR zero = SPREAD(0.0f);
+    return FUSED(slope, LEAST(zero, value), MOST(zero, value));
+}
+
+INLINE void tile(const int rows, const int panels, const PlanProduct *p, ptrdiff_t first, ptrdiff_t panel)
+{
+    VECTOR sums[ROWS][MOST_PANELS * PER_PANEL];
+    const float *a = p->a + first * p->a_row, *b = p->b + panel * p->b_panel;
+    const ptrdiff_t row = p->a_row, row3 = 3 * row, b_panel = p->b_panel, b_k = p->b_k;
+    const int32_t *offsets = p->offsets;
+    const ptrdiff_t column = panel * PLAN_PANEL;
+    float *c[ROWS];
+    UNROLLED for (int i = 0; i < rows; i++)
+        c[i] = p->c + column + (p->rows ? p->rows[first + i] : (first + i) * p->c_row);
+    if (p->accumulate) {
+        UNROLLED for (int i = 0; i < rows; i++)
+            UNROLLED for (int j = 0; j < panels * PER_PANEL; j++) sums[i][j] = LOAD(c[i] + j * LANES);
+    } else {
+        UNROLLED for (int j = 0; j < panels * PER_PANEL; j++) {
+            VECTOR start = p->bias ? LOAD(p->bias + column + j * LANES) : SPREAD(0.0f);
+            UNROLLED for (int i = 0; i < rows; i++) sums[i][j] = start;
+        }
+    }
+    for (ptrdiff_t k = 0; k < p->k; k++) {
+        const float *at = a + offsets[k];
+        VECTOR right[MOST_PANELS * PER_PANEL];
+        UNROLLED for (int j = 0; j < panels; j++)
+            UNROLLED for (int v = 0; v < PER_PANEL; v++) right[j * PER_PANEL + v] = LOAD(b + j * b_panel + v * LANES);
+        b += b_k;
+        UNROLLED for (int i = 0; i < rows; i++) {
+            VECTOR left = SPREAD(i % 4 == 3 ? at[row3] : at[(i % 4) * row]);
+            UNROLLED for (int j = 0; j < panels * PER_PANEL; j++) sums[i][j] = FUSED(left, right[j], sums[i][j]);
+            if (i % 4 == 3)
+                at += 4 * row;
+        }
+    }
+    const VECTOR low = SPREAD(p->low), high = SPREAD(p->high);
+    const VECTOR then_low = SPREAD(p->then_low), then_high = SPREAD(p->then_high);
+    UNROLLED for (int i = 0; i < rows; i++)
+        UNROLLED for (int j = 0; j < panels * PER_PANEL; j++) {
+            VECTOR value = LEAST(high, MOST(low, sums[i][j]));
+            if (p->slope)
+                value = bent(value, LOAD(p->slope + column + j * LANES));
+            if (p->add && panel + j / PER_PANEL < p->add_panels)
+                value = ADD(value, LOAD(p->add + ((first + i) >> p->half) * p->add_row + column + j * LANES));
+            value = LEAST(then_high, MOST(then_low, value));
+            if (p->then_slope)
+                value = bent(value, LOAD(p->then_slope + column + j * LANES));
+            STORE(c[i] + j * LANES, value);
+        }
+}
+
+#define TILE(rows, panels)                                                                                             \
+    static TARGET void tile_##rows##_##panels(const PlanProduct *p, ptrdiff_t first, ptrdiff_t panel)                   \
+    {                                                                                                                  \
+        tile(rows, panels, p, first, panel);                                                                           \
+    }
+#define TILES(panels)                                                                                                  \
+    TILE(1, panels) TILE(2, panels) TILE(3, panels) TILE(4, panels) TILE(5, panels) TILE(6, panels)
+#define MORE_TILES(panels)                                                                                             \
+    TILE(7, panels) TILE(8, panels) TILE(9, panels) TILE(10, panels) TILE(11, panels) TILE(12, panels)
+#define LISTED(panels)                                                                                                 \
+    tile_1_##panels, tile_2_##panels, tile_3_##panels, tile_4_##panels, tile_5_##panels, tile_6_##panels
+#define MORE_LISTED(panels)                                                                                            \
+    tile_7_##panels, tile_8_##panels, tile_9_##panels, tile_10_##panels, tile_11_##panels, tile_12_##panels
+
+typedef void (*Tile)(const PlanProduct *, ptrdiff_t, ptrdiff_t);
+
+TILES(1)
+#if ROWS > 6
+MORE_TILES(1)
+#endif
+#if PANELS > 1
+TILES(2)
+MORE_TILES(2)
+TILE(1, 6)
+#endif
+
+static const Tile tiles[PANELS][ROWS] = {
+#if ROWS > 6
+    {LISTED(1), MORE_LISTED(1)},
+#else
+    {LISTED(1)},
+#endif
+#if PANELS > 1
+    {LISTED(2), MORE_LISTED(2)},
+#endif
+};
+
+static TARGET void product(const PlanProduct *p)
+{
+    ptrdiff_t panel = 0, parts = (p->m + ROWS - 1) / ROWS;
+#if PANELS > 1
+    if (p->m == 1) /* a row alone waits for weights: more of them at a time */
+        for (; panel + 6 <= p->panels; panel += 6)
+            tile_1_6(p, 0, panel);
+#endif
+    while (panel < p->panels) {
+        int wide = p->panels - panel < PANELS ? (int)(p->panels - panel) : PANELS;
+        for (ptrdiff_t part = 0, first = 0; part < parts; part++) { /* parts as equal as can be */
+            ptrdiff_t end = (part + 1) * p->m / parts;
+            tiles[wide - 1][end - first - 1](p, first, panel);
+            first = end;
+        }
+        panel += wide;
+    }
+}
+
+INLINE void depthwise_part(const int kernel, const int stride, const int count, const PlanDepthwise *d, ptrdiff_t x,
+                           ptrdiff_t channel, const float *weights)
+{
+    VECTOR sums[10];
+    UNROLLED for (int i = 0; i < count; i++) sums[i] = LOAD(d->bias + channel);
+    UNROLLED for (int dy = 0; dy < kernel; dy++) {
+        const float *from = d->rows[dy] + x * stride * d->channels + channel;
+        UNROLLED for (int dx = 0; dx < kernel; dx++) {
+            VECTOR weight = LOAD(weights + (dy * kernel + dx) * PLAN_PANEL);
+            UNROLLED for (int i = 0; i < count; i++)
+                sums[i] = FUSED(weight, LOAD(from + (i * stride + dx) * d->channels), sums[i]);
+        }
+    }
+    const VECTOR low = SPREAD(d->low), high = SPREAD(d->high);
+    UNROLLED for (int i = 0; i < count; i++)
+        STORE(d->out + (x + i) * d->out_channels + channel, LEAST(high, MOST(low, sums[i])));
+}
+
+INLINE void depthwise_row(const int kernel, const int stride, const PlanDepthwise *d)
+{
+    for (ptrdiff_t panel = 0; panel < d->panels; panel++)
+        for (int v = 0; v < PER_PANEL; v++) {
+            ptrdiff_t x = 0, channel = panel * PLAN_PANEL + v * LANES;
+            const float *weights = d->weights + panel * kernel * kernel * PLAN_PANEL + v * LANES;
+            for (; x + 10 <= d->width; x += 10)
+                depthwise_part(kernel, stride, 10, d, x, channel, weights);
+            for (; x + 5 <= d->width; x += 5)
+                depthwise_part(kernel, stride, 5, d, x, channel, weights);
+            for (; x < d->width; x++)
+                depthwise_part(kernel, stride, 1, d, x, channel, weights);
+        }
+}
+
+#define DEPTHWISE(kernel, stride)                                                                                      \
+    static TARGET void depthwise_##kernel##_##stride(const PlanDepthwise *d)                                           \
+    {                                                                                                                  \
+        depthwise_row(kernel, stride, d);                                                                              \
+    }
+DEPTHWISE(3, 1)
+DEPTHWISE(3, 2)
+DEPTHWISE(5, 1)
+DEPTHWISE(5, 2)
+
+static TARGET void depthwise(const PlanDepthwise *d)
+{
+    if (d->kernel == 3)
+        d->stride == 1 ? depthwise_3_1(d) : depthwise_3_2(d);
+    else
+        d->stride == 1 ? depthwise_5_1(d) : depthwise_5_2(d);
+}
+
+static TARGET void gather(const PlanGather *g)
+{
+    const VECTOR low = SPREAD(g->low), high = SPREAD(g->high);
+    for (ptrdiff_t v = 0; v < g->count; v++) {
+        const int32_t *index = g->index + v * g->taps;
+        for (ptrdiff_t at = 0; at < g->panels * PLAN_PANEL; at += LANES) {
+            VECTOR sum = g->bias ? LOAD(g->bias + at) : SPREAD(0.0f);
+            for (ptrdiff_t s = 0; s < g->taps; s++) {
+                VECTOR weight = g->each ? SPREAD(g->weights[v * g->taps + s])
+                                        : LOAD(g->weights + s * g->panels * PLAN_PANEL + at);
+                sum = FUSED(weight, LOAD(g->x + index[s] * g->x_row + at), sum);
+            }
+            STORE(g->out + v * g->out_row + at, LEAST(high, MOST(low, sum)));
+        }
+    }
+}
+
+/* 1 / (1 + exp(-x)). exp by powers of two and a polynomial of the rest, of Cephes' expf: within two units of the last
+ * place. */
+static TARGET void sigmoid(const float *x, ptrdiff_t count, float *out)
+{
+    for (ptrdiff_t i = 0; i < count; i++) {
+        float y = -x[i];
+        y = y < -87.0f ? -87.0f : y > 87.0f ? 87.0f : y;
+        float whole = (y * 1.44269504f + 12582912.0f) - 12582912.0f; /* to the nearest by what float32 cannot hold */
+        float rest = (y - whole * 0.693359375f) + whole * 2.12194440e-4f;
+        float value = 1.9875691500e-4f;
+        value = value * rest + 1.3981999507e-3f;
+        value = value * rest + 8.3334519073e-3f;
+        value = value * rest + 4.1665795894e-2f;
+        value = value * rest + 1.6666665459e-1f;
+        value = value * rest + 5.0000001201e-1f;
+        value = value * (rest * rest) + rest + 1.0f;
+        union {
+            uint32_t bits;
+            float value;
+        } power = {.bits = (uint32_t)((int32_t)(whole == whole ? whole : 0.0f) + 127) << 23}; /* what is no number stays none */
+        out[i] = 1.0f / (1.0f + value * power.value);
+    }
+}
+
+static TARGET void limit(const float *x, ptrdiff_t count, float low, float high, float *out)
+{
+    for (ptrdiff_t i = 0; i < count; i++) {
+        float value = x[i] < low ? low : x[i];
+        out[i] = value > high ? high : value;
+    }
+}
+
+static TARGET void bend(const float *x, ptrdiff_t count, const float *slope, float *out)
+{
+    ptrdiff_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        STORE(out + i, bent(LOAD(x + i), LOAD(slope + i)));
+    for (; i < count; i++)
+        out[i] = fmaf(slope[i], x[i] > 0.0f ? 0.0f : x[i], x[i] < 0.0f ? 0.0f : x[i]);
+}
+
+static const PlanKernels kernels = {NAME, product, depthwise, gather, sigmoid, limit, bend};
