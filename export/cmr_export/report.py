@@ -23,8 +23,9 @@ from .cost import StageCost, measure
 from .detector import PRECISION as DETECTOR_PRECISION
 from .mobile import mobile_findings
 from .parity import Difference, limit, unit
+from .plan import obstacles, onnx_graphs
 
-__all__ = ["bundle_costs", "bundle_findings", "main", "report", "table"]
+__all__ = ["bundle_costs", "bundle_findings", "main", "plan_lines", "report", "table"]
 
 
 def bundle_costs(bundle: Bundle) -> dict[str, StageCost]:
@@ -85,6 +86,15 @@ def _parity_lines(differences: Mapping[str, Difference], precision: str) -> list
     return lines
 
 
+def plan_lines(bundle: Bundle) -> list[str]:
+    """Say which graphs the compiled core runs by a plan, and why not the others."""
+    graphs = onnx_graphs(bundle)
+    reasons = obstacles(graphs)
+    planned = [kind for kind in graphs if kind not in reasons] if bundle.plan is not None else []
+    head = f"by a plan in the compiled core: {', '.join(planned) or 'nothing'}; the rest in ONNX Runtime"
+    return [head, *(f"  {kind:10s}{reason}" for kind, reason in reasons.items())]
+
+
 def report(done: Exported) -> str:
     """All that is to be said about an export: parity, costs, findings."""
     precision = done.bundle.precision
@@ -97,7 +107,7 @@ def report(done: Exported) -> str:
             "parity of the detector, MediaPipe's weights unchanged, on generated images:",
             *_parity_lines(done.detector, DETECTOR_PRECISION),
         ]
-    lines += [table(done.costs), *_finding_lines(done.findings)]
+    lines += [table(done.costs), *_finding_lines(done.findings), *plan_lines(done.bundle)]
     if assumed := done.bundle.provenance.get("assumed"):
         lines.append(f"assumed, as the weights do not tell: {assumed}")
     if done.bundle.topology.joint_regressor is None:
@@ -113,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         bundle = open_bundle(args.bundle or None)
-        lines = [table(bundle_costs(bundle)), *_finding_lines(bundle_findings(bundle))]
+        lines = [table(bundle_costs(bundle)), *_finding_lines(bundle_findings(bundle)), *plan_lines(bundle)]
     except (CmrError, DecodeError, ValueError, RuntimeError, OSError) as error:  # an InferenceError is a RuntimeError
         print(f"cmr_export.report: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

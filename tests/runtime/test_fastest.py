@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from cmr_runtime import Bundle, BundleError, HandMeshTracker, InputError, session, write_bundle
+from cmr_runtime import Bundle, BundleError, HandMeshTracker, InputError, write_bundle
 from cmr_runtime.precision import cache_folder, fastest, open_bundle
 
 
@@ -138,9 +139,9 @@ def test_the_tracker_asks_for_its_providers_and_measures_them(
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["OneExecutionProvider", "CPUExecutionProvider"])
     monkeypatch.setenv("CMR_CACHE", str(tmp_path))
     monkeypatch.setattr(Bundle, "default", lambda precision: bundle if precision == "fp32" else slow)
-    asked, real = [], session.ort.InferenceSession
+    asked, real = [], onnxruntime.InferenceSession
     monkeypatch.setattr(
-        session.ort, "InferenceSession", lambda *a, providers, **_: asked.append(tuple(providers)) or real(*a)
+        onnxruntime, "InferenceSession", lambda *a, providers, **_: asked.append(tuple(providers)) or real(*a)
     )
     HandMeshTracker(precision="auto", providers=["OneExecutionProvider"]).close()
     assert len(asked) >= 6  # two networks of two bundles, and of the one chosen
