@@ -43,7 +43,7 @@ void plan_parts(const Plan *plan, const PlanLayer *l, int parts[2])
 {
     ptrdiff_t most = plan->threads == 1 ? 1 : shared(l);
     /* of the largest, the first of a network, twice as many as threads, for those that come late */
-    ptrdiff_t threads = plan->threads < 16 ? plan->threads : 16;
+    ptrdiff_t threads = plan->threads < PLAN_MOST_THREADS ? plan->threads : PLAN_MOST_THREADS;
     ptrdiff_t wanted = l->kind == PLAN_BLOCK && l->out_h >= LARGE && !plan_expanded_whole(l) ? 2 * threads : threads;
     parts[0] = (int)(most < 1 ? 1 : most < wanted ? most : wanted);
     parts[1] = l->kind == PLAN_BLOCK && plan_expanded_whole(l) && parts[0] > 1 ? parts[0] : 0;

@@ -17,9 +17,12 @@
 #endif
 
 #define PLAN_PANEL 16
+/* Most threads of a plan: twice as many parts are bits of a word. */
+#define PLAN_MOST_THREADS 16
 
-/* C = then(act(A B + bias) + add), or C += A B; act and then keep values within limits. Row i, column k of A is a[i * a_row + offsets[k]]; row k of panel p of B is at
- * b + p * b_panel + k * b_k. Row i of C is at c + (rows ? rows[i] : i * c_row), of `add` at add + (i >> half) * add_row. */
+/* C = then(act(A B + bias) + add), or C += A B; act and then keep values within limits. Row i, column k of A is
+ * a[i * a_row + offsets[k]]; row k of panel p of B is at b + p * b_panel + k * b_k. Row i of C is at
+ * c + (rows ? rows[i] : i * c_row), of `add` at add + (i >> half) * add_row. */
 typedef struct {
     ptrdiff_t m, panels, k;
     const float *a, *b, *bias, *add;

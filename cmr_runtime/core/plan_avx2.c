@@ -3,12 +3,13 @@
  * The kernels for x86 with AVX2: 16 registers of 8 floats.
  */
 #include "plan.h"
+#include "processor.h"
 
 #if defined(PLAN_HERE) && defined(__x86_64__)
 
 #include <immintrin.h>
 
-#define TARGET __attribute__((target("avx2,fma")))
+#define TARGET TARGET_AVX2
 #define VECTOR __m256
 #define LANES 8
 #define LOAD(from) _mm256_loadu_ps(from)
@@ -26,8 +27,7 @@
 
 const PlanKernels *plan_avx2(void)
 {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &kernels : NULL;
+    return processor_avx2() ? &kernels : NULL;
 }
 
 #else

@@ -3,12 +3,13 @@
  * The kernels for x86 with AVX-512: 32 registers of 16 floats.
  */
 #include "plan.h"
+#include "processor.h"
 
 #if defined(PLAN_HERE) && defined(__x86_64__)
 
 #include <immintrin.h>
 
-#define TARGET __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")))
+#define TARGET TARGET_AVX512
 #define VECTOR __m512
 #define LANES 16
 #define LOAD(from) _mm512_loadu_ps(from)
@@ -26,10 +27,7 @@
 
 const PlanKernels *plan_avx512(void)
 {
-    __builtin_cpu_init();
-    int there = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
-    return there ? &kernels : NULL;
+    return processor_avx512() ? &kernels : NULL;
 }
 
 #else

@@ -15,8 +15,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* Most threads of a team (their parts are bits of a word), and layers of a plan that is shared. */
-#define MOST_THREADS 16
+/* Most layers of a plan that is shared. */
 #define MOST_LAYERS 512
 /* Looks after which one that waits lets others run, and after which one without work goes to sleep: 20 to 200
  * microseconds, by processor, in which the next network of a frame may begin. */
@@ -153,7 +152,7 @@ static int gather_members(int wanted)
 
 void plan_run(const Plan *plan)
 {
-    int others = plan->threads - 1 < MOST_THREADS - 1 ? plan->threads - 1 : MOST_THREADS - 1;
+    int others = (plan->threads < PLAN_MOST_THREADS ? plan->threads : PLAN_MOST_THREADS) - 1;
     if (others < 1 || plan->count > MOST_LAYERS || pthread_mutex_trylock(&team.busy)) {
         run_alone(plan);
         return;

@@ -7,6 +7,7 @@
  * afterwards, which compilers turn into vector instructions.
  */
 #include "core.h"
+#include "processor.h"
 
 #include <math.h>
 #include <string.h>
@@ -155,16 +156,14 @@ typedef void (*Sample)(const Source *, const Row *, ptrdiff_t, float *);
 
 #if defined(__GNUC__) && defined(__x86_64__)
 SAMPLE(sample_plain, , 0)
-SAMPLE(sample_avx2, __attribute__((target("avx2,fma"))), 1)
-SAMPLE(sample_avx512, __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,fma"))), 1)
+SAMPLE(sample_avx2, TARGET_AVX2, 1)
+SAMPLE(sample_avx512, TARGET_AVX512, 1)
 
 static Sample quickest(void)
 {
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512bw"))
+    if (processor_avx512())
         return sample_avx512;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? sample_avx2 : sample_plain;
+    return processor_avx2() ? sample_avx2 : sample_plain;
 }
 #else
 #if defined(__aarch64__)

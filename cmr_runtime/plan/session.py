@@ -24,7 +24,7 @@ __all__ = ["PlanSession", "kernels"]
 _Array = npt.NDArray[np.float32]
 
 
-#: Threads of the core's team (`MOST_THREADS` in core/plan_team.c).
+#: As `PLAN_MOST_THREADS` in core/plan.h.
 _MOST_THREADS = 16
 
 
@@ -64,8 +64,9 @@ class PlanSession:
     """
 
     def __init__(self, graph: Graph, part: bytes, name: str, threads: int = 1, kernel: str | None = None) -> None:
+        self._threads = min(threads, _MOST_THREADS)
         try:
-            layout = lay_out(graph, Constants(part), min(threads, _MOST_THREADS))
+            layout = lay_out(graph, Constants(part), self._threads)
         except (
             LookupError,
             ValueError,
@@ -78,7 +79,7 @@ class PlanSession:
             raise BundleError(f"the plan of {name} does not fit: {error!r}; export it again") from error
         self._kernel = kernels()[0] if kernel is None else kernel
         self._inputs, self._outputs = dict(graph.inputs), {name: shape for name, _, shape in graph.outputs}
-        self._threads, self._tables = min(threads, _MOST_THREADS), _tables(layout)
+        self._tables = _tables(layout)
         self._lock = threading.Lock()  # for the memory, which runs share
         _sessions.add(self)
         self._sizes = tuple(int(np.prod(shape)) for shape in (*self._inputs.values(), *self._outputs.values()))

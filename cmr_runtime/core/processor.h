@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What an x86 processor can do, for files that have the same code for several kinds of them. What the compiler is told of a
+ * kind (TARGET) and what the processor is asked for stand side by side, since they must be the same.
+ */
+#ifndef CMR_CORE_PROCESSOR_H
+#define CMR_CORE_PROCESSOR_H
+
+#if defined(__GNUC__) && defined(__x86_64__)
+
+#define TARGET_AVX512 __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")))
+#define TARGET_AVX2 __attribute__((target("avx2,fma")))
+
+static inline int processor_avx2(void)
+{
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+static inline int processor_avx512(void)
+{
+    return processor_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+}
+
+#endif
+
+#endif
