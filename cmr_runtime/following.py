@@ -21,7 +21,7 @@ from .finding import Finder
 from .motion import Motion, extent, mean_distance
 from .pipeline import Pipeline
 from .recall import Said
-from .resting import SURPRISE, Rest
+from .resting import SHOCK, SURPRISE, Rest
 from .results import Hand, changed
 from .roi import Roi
 from .smoothing import Smoother
@@ -33,9 +33,11 @@ _Image = npt.NDArray[np.uint8]
 
 #: A hand's side is settled once it was this probable; until then each frame is looked at from both sides.
 SURE = 0.9
-#: A settled side changes when the frames in a row that contradict it add up to this many nats (log-odds): two or
-#: three frames that are certain, more that are in doubt.
+#: What speaks for a settled side, nats (log-odds): so much when it is settled, two frames that are certain or more that
+#: are in doubt. Looks add to it or take from it; with less the prior does not rest, and without any the side changes.
 SIDE_EVIDENCE = 8.0
+#: At most so much: a hand seen end-on for a while keeps its side.
+MOST_EVIDENCE = 16.0
 #: Distance of projected joints and keypoints, over the hand's extent, beyond which there is no hand in the box. Of 381
 #: boxes of hands in the unlabelled photos 0.5 % have more than 0.12; where the network mistakes something else for a
 #: hand, half have more than 0.11.
@@ -56,7 +58,7 @@ NEARBY, ROAMING = 1.0, 4.0
 
 @dataclass(eq=False)
 class Track:
-    """A hand that is followed: its number, its motion, whether its side was ever clear, and what spoke against it."""
+    """A hand that is followed: its number, its motion, whether its side was ever clear, and what speaks for it."""
 
     number: int
     motion: Motion
@@ -64,12 +66,17 @@ class Track:
     side: str
     seen: float
     sure: bool = False
-    against: float = 0.0
+    evidence: float = SIDE_EVIDENCE
     rest: Rest = field(default_factory=Rest)
+
+    @property
+    def sided(self) -> bool:
+        """Whether enough speaks for its side."""
+        return self.evidence >= SIDE_EVIDENCE
 
     def recalled(self, viewer: Viewer, image: _Image, roi: Roi, time: float) -> View | None:
         """Look where the hand is expected without the prior; None if that has to look."""
-        settled = (self.sure or not viewer.judges) and self.against == 0.0
+        settled = (self.sure or not viewer.judges) and self.sided
         said = self.rest.said
         if not (viewer.recalls and settled and said and self.rest.allowed(roi, self.motion.region, self.seen, time)):
             return None
@@ -81,9 +88,9 @@ class Track:
             view = viewer.sided(image, roi, min_presence)
         else:
             view = viewer(image, roi)
-            self.against = max(0.0, self.against - _log_odds(view.prior.right)) if view.prior.right < 0.5 else 0.0
-            if self.against >= SIDE_EVIDENCE:
-                self.against = 0.0
+            self.evidence = min(self.evidence + _log_odds(view.prior.right), MOST_EVIDENCE)
+            if self.evidence <= 0.0:
+                self.evidence = SIDE_EVIDENCE
                 self.rest.end()
                 view = viewer.sided(image, roi, min_presence)
         return view if view.presence >= min_presence else None
@@ -151,7 +158,7 @@ class Follower:
             del seen[track]
         for track in _doubles(seen, time):
             del seen[track]
-            track.against = 0.0  # what it saw was another's hand
+            track.evidence = max(track.evidence, SIDE_EVIDENCE)  # what it saw was another's hand
         shown = {track: track.keep(hand, time) for track, hand in seen.items()}
 
         missing = self._num_hands - len(shown)
@@ -189,13 +196,15 @@ class Follower:
             view = track.recalled(self._stages.viewer, image, roi, time) if alone else None
             if view is not None:
                 hand, left = self._stages.remembered(image, view, camera, metric)
-                if self._holds(track, hand, time) and track.motion.surprise(hand, time) <= SURPRISE:
+                holds, surprise = self._holds(track, hand, time), track.motion.surprise(hand, time)
+                if not holds or surprise > SURPRISE:
+                    track.rest.doubt()
+                if holds and surprise <= SHOCK:
                     seen[track], said[hand] = hand, left
                     continue
-                track.rest.end()
                 spent = hand.times
             view = track.look(self._stages.viewer, image, roi, self._min_presence)
-            track.rest.look(view is not None and track.against == 0.0, time)
+            track.rest.look(view is not None and track.sided, time)
             if view is None:
                 continue
             hand, left = self._stages.remembered(image, view, camera, metric)

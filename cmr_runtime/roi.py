@@ -97,8 +97,7 @@ class Roi:
             Carried over to the region.
         """
         c, s = math.cos(angle), math.sin(angle)
-        turned = np.asarray(points, dtype=np.float64) @ np.array([[c, -s], [s, c]])
-        (left, right), (top, bottom) = map(_ends, turned.T.tolist())
+        left, right, top, bottom = _box(np.asarray(points, dtype=np.float64), angle)
         x, y = 0.5 * (left + right), 0.5 * (top + bottom)
         size = float(scale * max(right - left, bottom - top, 1.0))
         return cls(c * x - s * y, s * x + c * y, size, angle, mirrored)
@@ -122,7 +121,7 @@ class Roi:
         p = np.asarray(joints, dtype=np.float64)
         if len(p) == _JOINTS:
             across, down = (p[_KNUCKLE] - p[_WRIST]).tolist()
-            (left, right), (top, bottom) = map(_ends, p.T.tolist())
+            left, right, top, bottom = _box(p, 0.0)
             if math.hypot(across, down) > _FORESHORTENED * max(right - left, bottom - top):
                 angle = math.atan2(across, -down)
         return cls.around(p, scale, angle, mirrored)
@@ -268,15 +267,16 @@ class Roi:
             _span(centre, reach, length, factor)
             for centre, length in ((self.cx, image.shape[1]), (self.cy, image.shape[0]))
         )
-        part = image[y0:y1, x0:x1]
-        if part.size == 0:
-            return part, np.eye(3)
-        if part.shape[0] % factor or part.shape[1] % factor:  # the whole image is no multiple; it is black outside
-            pads = (-part.shape[0] % factor, -part.shape[1] % factor)
-            part = cast("npt.NDArray[np.uint8]", cv2.copyMakeBorder(part, 0, pads[0], 0, pads[1], cv2.BORDER_CONSTANT))
+        part, corner, width, height = image, (x0, y0), x1 - x0, y1 - y0
+        if not (width and height):
+            return image[:0], np.eye(3)
+        if width % factor or height % factor:  # the whole image is no multiple; it is black outside
+            right, below = -width % factor, -height % factor
+            part = cv2.copyMakeBorder(image[y0:y1, x0:x1], 0, below, 0, right, cv2.BORDER_CONSTANT)  # type: ignore[assignment]
+            corner, width, height = (0, 0), width + right, height + below
         for _ in range(halvings):
-            half = (part.shape[1] // 2, part.shape[0] // 2)
-            part = cast("npt.NDArray[np.uint8]", cv2.resize(part, half, interpolation=cv2.INTER_AREA))
+            width, height = width // 2, height // 2
+            part, corner = _halved(part, *corner, width, height), (0, 0)
         shift = 0.5 * factor - 0.5
         if ratio / factor > _LEFT:
             part = cast("npt.NDArray[np.uint8]", cv2.blur(part, (2, 2), borderType=cv2.BORDER_CONSTANT))
@@ -305,6 +305,21 @@ def _span(centre: float, reach: float, length: int, multiple: int) -> tuple[int,
     return low, high
 
 
-def _ends(values: list[float]) -> tuple[float, float]:
-    """Least and greatest of a few numbers, which takes NumPy longer; NaN if one of them is."""
-    return (min(values), max(values)) if not math.isnan(sum(values)) else (math.nan, math.nan)
+def _halved(image: npt.NDArray[np.uint8], x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8]:
+    """Averages over 2 × 2 pixels, (height, width, 3), of an image from pixel (x, y) on."""
+    if core is not None and taken(image, np.uint8):
+        half = np.empty((height, width, 3), np.uint8)
+        core.halve(image, *image.shape[:2], x, y, height, width, half)
+        return half
+    part = image[y : y + 2 * height, x : x + 2 * width]
+    return cast("npt.NDArray[np.uint8]", cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA))
+
+
+def _box(points: npt.NDArray[np.float64], angle: float) -> tuple[float, float, float, float]:
+    """Least and greatest x, then y, of points, (N, 2), along axes that are turned by an angle; NaN if a point is."""
+    if core is not None and points.shape[-1:] == (2,) and points.size and taken(points, np.float64):
+        return cast("tuple[float, float, float, float]", core.box(points, angle))
+    c, s = math.cos(angle), math.sin(angle)
+    turned = points @ np.array([[c, -s], [s, c]])
+    (left, right), (top, bottom) = zip(turned.min(axis=0).tolist(), turned.max(axis=0).tolist(), strict=True)
+    return left, right, top, bottom

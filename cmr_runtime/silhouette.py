@@ -13,6 +13,10 @@ __all__ = ["contour", "cut"]
 
 #: A hand covers at least this share of its crop; less is noise.
 _SMALLEST = 0.005
+#: Points that a contour has at least.
+_FEWEST = 8
+#: Points for which the compiled core has room, by the side of the map in which they are traced.
+_ROOM = 16
 #: Probability at the contour.
 _LEVEL = 0.5
 #: Distance from a border that still counts as on it, pixels of crop or image.
@@ -34,23 +38,28 @@ def contour(probability: npt.NDArray[np.floating], S: int) -> npt.NDArray[np.flo
     (N, 2) float32, or None
         Pixels of the crop, in order around the region; None if no region is large enough to be a hand.
     """
-    fine, mask = _doubled(np.ascontiguousarray(probability, np.float32))
-    side = len(fine)
-    found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    if not found:
+    cells = np.ascontiguousarray(probability, np.float32)
+    count, side = len(cells), 2 * len(cells)
+    if core is not None and cells.shape == (count, count) and cells.flags.aligned and count:
+        outline = np.empty((_ROOM * side, 2), np.float32)
+        least = _SMALLEST * side * side
+        found = core.outline(cells, count, _LEVEL, S / side, _FEWEST, least, outline)
+        if found >= 0:
+            return outline[:found] if found else None
+    # Traced at twice the size, more nearly.
+    fine = np.asarray(cv2.resize(cells, (side, side), interpolation=cv2.INTER_LINEAR))
+    mask = (fine >= _LEVEL).view(np.uint8)
+    regions, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not regions:
         return None
-    areas = [cv2.contourArea(region) for region in found]
+    areas = [cv2.contourArea(region) for region in regions]
     area = max(areas)
-    largest = found[areas.index(area)]
-    if len(largest) < 8 or area < _SMALLEST * side * side:
+    largest = regions[areas.index(area)]
+    if len(largest) < _FEWEST or area < _SMALLEST * side * side:
         return None
 
     # The traced pixels lie just inside; one Newton step along the gradient moves them onto the level itself.
     points = largest.reshape(-1, 2)
-    if core is not None:
-        outline = np.empty(points.shape, np.float32)
-        core.refine_contour(fine, side, points, _LEVEL, S / side, outline)
-        return outline
     row = side + 2
     padded = cv2.copyMakeBorder(fine, 1, 1, 1, 1, cv2.BORDER_REPLICATE).ravel()
     here, right, below, left, above = row + 1, row + 2, 2 * row + 1, row, 1
@@ -69,18 +78,6 @@ def contour(probability: npt.NDArray[np.floating], S: int) -> npt.NDArray[np.flo
     outline *= S / side
     outline -= 0.5
     return outline
-
-
-def _doubled(probability: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-    """Return a map at twice its size, and where it reaches the level: pixels are traced there more nearly."""
-    cells = len(probability)
-    side = 2 * cells
-    if core is not None and probability.shape == (cells, cells) and taken(probability, np.float32):
-        fine, mask = np.empty((side, side), np.float32), np.empty((side, side), np.uint8)
-        if core.double_map(probability, cells, _LEVEL, fine, mask):
-            return fine, mask
-    fine = np.asarray(cv2.resize(probability, (side, side), interpolation=cv2.INTER_LINEAR))
-    return fine, (fine >= _LEVEL).view(np.uint8)
 
 
 def cut(

@@ -89,6 +89,9 @@ void core_project(const CoreCamera *camera, const double *points, ptrdiff_t coun
 /* Larger side of the box around points (count, 2), of which there is one at least; NaN if one of them is. */
 double core_extent(const double *points, ptrdiff_t count);
 
+/* Least and greatest x, then y, of points (count, 2) along axes that are turned by an angle; NaN if a point is. */
+void core_box(const double *points, ptrdiff_t count, double angle, double box[4]);
+
 double core_mean_distance(const double *points, const double *others, ptrdiff_t count);
 
 /* From the crop camera's frame to the camera's, (3, 3), with the mirroring (`Roi.to_camera`). */
@@ -164,6 +167,12 @@ int core_decode_heatmaps(const float *maps, ptrdiff_t count, ptrdiff_t rows, ptr
  * what is left to OpenCV: a cell that is not finite. */
 int core_double_map(const float *map, ptrdiff_t side, float level, float *fine, uint8_t *mask);
 
+/* The outline of that region of a mask (side, side), 1 or 0, whose outline encloses most: points (x, y) as cv2.findContours
+ * traces outer borders, most of them at most, and the area that they enclose. `marks` (side + 2)^2 and `spare`, as large as
+ * `points`, are room to work. Returns how many there are, 0 of an empty mask, -1 if an outline has more. */
+ptrdiff_t core_trace(const uint8_t *mask, ptrdiff_t side, int8_t *marks, int32_t *points, int32_t *spare, ptrdiff_t most,
+                     double *area);
+
 /* Points (count, 2) of a map (side, side), moved onto its level and multiplied by the scale as pixels' edges are. */
 void core_refine_contour(const float *map, ptrdiff_t side, const int32_t *points, ptrdiff_t count, float level,
                          float scale, float *outline);
@@ -171,6 +180,9 @@ void core_refine_contour(const float *map, ptrdiff_t side, const int32_t *points
 /* Flags (count,) of points (count, 2) that lie within a margin of the border of crop or image; pixels. */
 void core_cut(const float *crop_points, const float *image_points, ptrdiff_t count, double side, double width,
               double height, double margin, uint8_t *flags);
+
+/* Averages over 2 x 2 pixels of an image whose rows are `line` bytes long, (height, width, 3). */
+void core_halve(const uint8_t *image, ptrdiff_t line, ptrdiff_t height, ptrdiff_t width, uint8_t *out);
 
 /* Sample an image (height, width, 3) into planes (3, size, size): grey level times gain, less bias. `to_image`, (2, 3),
  * takes pixels of the crop to those of the image; outside, it is black. Returns 0 if the crop reaches too far. */

@@ -55,6 +55,24 @@ double core_extent(const double *points, ptrdiff_t count)
     return largest;
 }
 
+void core_box(const double *points, ptrdiff_t count, double angle, double box[4])
+{
+    const double c = cos(angle), s = sin(angle);
+    box[0] = box[2] = INFINITY;
+    box[1] = box[3] = -INFINITY;
+    for (ptrdiff_t k = 0; k < count; k++) {
+        const double x = points[2 * k], y = points[2 * k + 1], turned[2] = {c * x + s * y, c * y - s * x};
+        if (isnan(turned[0] + turned[1])) {
+            box[0] = box[1] = box[2] = box[3] = NAN;
+            return;
+        }
+        for (int axis = 0; axis < 2; axis++) {
+            box[2 * axis] = turned[axis] < box[2 * axis] ? turned[axis] : box[2 * axis];
+            box[2 * axis + 1] = turned[axis] > box[2 * axis + 1] ? turned[axis] : box[2 * axis + 1];
+        }
+    }
+}
+
 double core_mean_distance(const double *points, const double *others, ptrdiff_t count)
 {
     double sum = 0.0;

@@ -65,6 +65,26 @@ PyObject *core_python_extent(PyObject *self, PyObject *args)
     return result;
 }
 
+PyObject *core_python_box(PyObject *self, PyObject *args)
+{
+    PyObject *points_object, *result = NULL;
+    CoreBuffers held = {.count = 0};
+    Py_ssize_t items;
+    double angle, box[4];
+    (void)self;
+    if (!PyArg_ParseTuple(args, "Od:box", &points_object, &angle))
+        return NULL;
+    const double *points = core_buffer(&held, points_object, "d", -1, &items, 0);
+    if (points != NULL && items < 2)
+        PyErr_SetString(PyExc_ValueError, "cmr_runtime._core: no points have no box");
+    else if (points != NULL) {
+        core_box(points, items / 2, angle, box);
+        result = Py_BuildValue("(dddd)", box[0], box[1], box[2], box[3]);
+    }
+    core_release(&held);
+    return result;
+}
+
 PyObject *core_python_mean_distance(PyObject *self, PyObject *args)
 {
     PyObject *points_object, *others_object, *result = NULL;

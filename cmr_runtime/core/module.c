@@ -52,6 +52,9 @@ static PyMethodDef functions[] = {
      "by (x, y), to mapped (n, 2) float64."},
     {"extent", core_python_extent, METH_VARARGS,
      "extent(points): larger side of the box around points (n, 2) float64; NaN if one is."},
+    {"box", core_python_box, METH_VARARGS,
+     "box(points, angle) -> (left, right, top, bottom): least and greatest of points (n, 2) float64 along axes turned by an\n"
+     "angle, radians; NaN if one is."},
     {"mean_distance", core_python_mean_distance, METH_VARARGS,
      "mean_distance(points, others): of points (n, 2) float64 and others, one by one."},
     {"relative_hand", core_python_relative_hand, METH_VARARGS,
@@ -77,15 +80,17 @@ static PyMethodDef functions[] = {
      "decode_heatmaps(maps, count, rows, columns, side, cell_centre, points, scores): peaks of maps (count, rows, columns)\n"
      "float32 to points (count, 2), pixels of a crop of that side, and scores (count,), both float64. Returns False where\n"
      "NumPy has to do it."},
-    {"double_map", core_python_double_map, METH_VARARGS,
-     "double_map(map, side, level, fine, mask): a map (side, side) to one of twice its size, both float32, and to where\n"
-     "that is at least on the level, uint8. Returns False where OpenCV has to do it."},
-    {"refine_contour", core_python_refine_contour, METH_VARARGS,
-     "refine_contour(map, side, points, level, scale, outline): points (n, 2) int32, cells of a map (side, side) float32,\n"
-     "to an outline (n, 2) float32 on the map's level, scale times as large."},
+    {"outline", core_python_outline, METH_VARARGS,
+     "outline(map, cells, level, scale, fewest, least, outline) -> count: the outer outline of the largest region of a map\n"
+     "(cells, cells) float32 that is at least on the level, traced in one of twice its size, moved onto the level, scale\n"
+     "times as large; fills that many rows of outline (n, 2) float32. 0 if it has fewer points or a smaller area, in cells\n"
+     "of the larger map. -1 where OpenCV has to do it."},
     {"cut", core_python_cut, METH_VARARGS,
      "cut(crop_points, image_points, side, width, height, margin, flags): mark points (n, 2) float32, pixels, that lie\n"
      "within the margin of the border of crop or image, in flags (n,) bool."},
+    {"halve", core_python_halve, METH_VARARGS,
+     "halve(image, height, width, x, y, out_height, out_width, out): averages over 2 x 2 pixels of an image (height, width,\n"
+     "3), from pixel (x, y) on, to out (out_height, out_width, 3), both uint8."},
     {"warp", core_python_warp, METH_VARARGS,
      "warp(image, height, width, to_image, size, gain, bias, out): sample an image (height, width, 3) uint8 into out\n"
      "(3, size, size) float32, whole grey levels times gain (3,) less bias (3,), both float32. to_image: six numbers, the\n"
@@ -102,7 +107,7 @@ static PyMethodDef functions[] = {
 };
 
 /* Raised with every change of what a function takes or does: a library that was built before is then not taken. */
-#define CORE_INTERFACE 4
+#define CORE_INTERFACE 5
 
 static int add_constants(PyObject *module)
 {

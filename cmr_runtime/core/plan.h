@@ -32,6 +32,7 @@ typedef struct {
     int half, accumulate;
     float low, high, then_low, then_high;
     const float *slope, *then_slope; /* for each column, of values below 0 in act and then; NULL: as they are */
+    int plain;                       /* told by `product` itself: within low and high, and nothing then */
     ptrdiff_t add_panels;            /* of C to which `add` is added, from the first on */
 } PlanProduct;
 

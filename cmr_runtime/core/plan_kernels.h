@@ -59,6 +59,12 @@ INLINE void tile(const int rows, const int panels, const PlanProduct *p, ptrdiff
         }
     }
     const VECTOR low = SPREAD(p->low), high = SPREAD(p->high);
+    if (p->plain) { /* most products, and where k is small this is much of their time */
+        UNROLLED for (int i = 0; i < rows; i++)
+            UNROLLED for (int j = 0; j < panels * PER_PANEL; j++)
+                STORE(c[i] + j * LANES, LEAST(high, MOST(low, sums[i][j])));
+        return;
+    }
     const VECTOR then_low = SPREAD(p->then_low), then_high = SPREAD(p->then_high);
     UNROLLED for (int i = 0; i < rows; i++)
         UNROLLED for (int j = 0; j < panels * PER_PANEL; j++) {
@@ -111,8 +117,10 @@ static const Tile tiles[PANELS][ROWS] = {
 #endif
 };
 
-static TARGET void product(const PlanProduct *p)
+static TARGET void product(const PlanProduct *given)
 {
+    PlanProduct whole = *given, *p = &whole;
+    p->plain = !p->slope && !p->add && !p->then_slope && p->then_low == -INFINITY && p->then_high == INFINITY;
     ptrdiff_t panel = 0, parts = (p->m + ROWS - 1) / ROWS;
 #if PANELS > 1
     if (p->m == 1) /* a row alone waits for weights: more of them at a time */

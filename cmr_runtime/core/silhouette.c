@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A traced outline: moved onto the level of its map, and what borders cut of it; `contour` and `cut` of silhouette.py.
+ * The outline of a map: traced, moved onto the map's level, and what borders cut of it; `contour` and `cut` of silhouette.py.
  */
 #include "core.h"
 
 #include <math.h>
+#include <string.h>
 
 static ptrdiff_t clamped(ptrdiff_t value, ptrdiff_t last)
 {
@@ -72,6 +73,109 @@ void core_refine_contour(const float *map, ptrdiff_t side, const int32_t *points
         outline[2 * i] = ((float)x - across * step * free_x + 0.5f) * scale - 0.5f;
         outline[2 * i + 1] = ((float)y - down * step * free_y + 0.5f) * scale - 0.5f;
     }
+}
+
+/* Neighbours of a cell, counterclockwise as seen: right, upper right, above, ... */
+static const int32_t AROUND_X[8] = {1, 1, 0, -1, -1, -1, 0, 1}, AROUND_Y[8] = {0, -1, -1, -1, 0, 1, 1, 1};
+#define LEFT 4
+/* A cell of a region whose outline was traced; one beyond which, to its right, that region ends. */
+#define TRACED 2
+#define LAST (-2)
+
+typedef struct {
+    int8_t *cells; /* with a border of zeros */
+    ptrdiff_t row; /* from a cell to the one below it */
+} Marks;
+
+/* Follow the outer border from its first cell by rows (S. Suzuki and K. Abe, CVGIP 30(1), 1985) and mark it. Returns how
+ * many points it has, -1 if more than there is room for. */
+static ptrdiff_t follow(const Marks *marks, ptrdiff_t first, int32_t x, int32_t y, int32_t *points, ptrdiff_t most)
+{
+    ptrdiff_t beside[8], count = 0;
+    for (int k = 0; k < 8; k++)
+        beside[k] = AROUND_Y[k] * marks->row + AROUND_X[k];
+    /* The border comes back from the first neighbour clockwise after what lies to the left, which is none. */
+    int side = LEFT;
+    do
+        side = (side + 7) % 8;
+    while (side != LEFT && !marks->cells[first + beside[side]]);
+    const int alone = side == LEFT;
+    const ptrdiff_t final = first + beside[side];
+    for (ptrdiff_t here = first;;) {
+        if (count == most)
+            return -1;
+        points[2 * count] = x;
+        points[2 * count + 1] = y;
+        count++;
+        if (alone) {
+            marks->cells[here] = LAST;
+            return count;
+        }
+        /* From where it came, counterclockwise to the next cell of the region. */
+        int ends = 0, next = side;
+        do {
+            next = (next + 1) % 8;
+            if (marks->cells[here + beside[next]])
+                break;
+            ends |= next == 0;
+        } while (next != side);
+        if (ends)
+            marks->cells[here] = LAST;
+        else if (marks->cells[here] == 1)
+            marks->cells[here] = TRACED;
+        const ptrdiff_t there = here + beside[next];
+        if (there == first && here == final)
+            return count;
+        x += AROUND_X[next];
+        y += AROUND_Y[next];
+        here = there;
+        side = (next + 4) % 8;
+    }
+}
+
+static double enclosed(const int32_t *points, ptrdiff_t count)
+{
+    double twice = 0.0;
+    const int32_t *last = points + 2 * (count - 1);
+    for (const int32_t *point = points; point < points + 2 * count; last = point, point += 2)
+        twice += (double)last[0] * point[1] - (double)last[1] * point[0];
+    return 0.5 * fabs(twice);
+}
+
+ptrdiff_t core_trace(const uint8_t *mask, ptrdiff_t side, int8_t *marks, int32_t *points, int32_t *spare, ptrdiff_t most,
+                     double *area)
+{
+    const Marks all = {marks, side + 2};
+    int32_t *best = points, *other = spare;
+    ptrdiff_t count = 0;
+    *area = -1.0;
+    memset(marks, 0, (size_t)(all.row * all.row));
+    for (ptrdiff_t y = 0; y < side; y++)
+        memcpy(marks + (y + 1) * all.row + 1, mask + y * side, (size_t)side);
+    for (ptrdiff_t y = 0; y < side; y++) {
+        int8_t last = 0; /* of the marks of this row so far: of what is inside a region, nothing is an outer border */
+        int8_t *row = marks + (y + 1) * all.row + 1;
+        for (ptrdiff_t x = 0; x < side; x++) {
+            if (row[x] == 1 && !row[x - 1] && last <= 0) {
+                const ptrdiff_t found = follow(&all, row + x - marks, (int32_t)x, (int32_t)y, other, most);
+                if (found < 0)
+                    return -1;
+                const double size = enclosed(other, found);
+                if (size >= *area) {
+                    int32_t *swapped = best;
+                    best = other;
+                    other = swapped;
+                    count = found;
+                    *area = size;
+                }
+            }
+            if (row[x] != 0 && row[x] != 1)
+                last = row[x];
+        }
+    }
+    if (best != points)
+        memcpy(points, best, (size_t)(2 * count) * sizeof *points);
+    return count;
 }
 
 static int beyond(const float point[2], double low, double right, double bottom)

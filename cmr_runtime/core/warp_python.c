@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * warp.c for Python.
+ * warp.c and halve.c for Python.
  */
 #include "core.h"
 #include "python.h"
@@ -32,4 +32,28 @@ PyObject *core_python_warp(PyObject *self, PyObject *arguments)
     }
     core_release(&held);
     return result;
+}
+
+PyObject *core_python_halve(PyObject *self, PyObject *arguments)
+{
+    (void)self;
+    PyObject *image, *out;
+    Py_ssize_t height, width, x, y, out_height, out_width;
+    if (!PyArg_ParseTuple(arguments, "OnnnnnnO", &image, &height, &width, &x, &y, &out_height, &out_width, &out))
+        return NULL;
+    if (height < 0 || width < 0 || (width > 0 && height > PTRDIFF_MAX / 3 / width) || x < 0 || y < 0 || x > width ||
+        y > height || out_height < 0 || out_width < 0 || out_height > (height - y) / 2 || out_width > (width - x) / 2) {
+        PyErr_SetString(PyExc_ValueError, "cmr_runtime._core: half of what is not in the image");
+        return NULL;
+    }
+    CoreBuffers held = {.count = 0};
+    const uint8_t *pixels = core_buffer(&held, image, "B", 3 * height * width, NULL, 0);
+    uint8_t *half = pixels ? core_buffer(&held, out, "B", 3 * out_height * out_width, NULL, 1) : NULL;
+    if (half) {
+        Py_BEGIN_ALLOW_THREADS
+        core_halve(pixels + 3 * (y * width + x), 3 * width, out_height, out_width, half);
+        Py_END_ALLOW_THREADS
+    }
+    core_release(&held);
+    return half ? Py_NewRef(Py_None) : NULL;
 }

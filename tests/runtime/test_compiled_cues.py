@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled core against NumPy and OpenCV: heat maps, outlines and their cut parts."""
 
+import cv2
 import numpy as np
 import pytest
 from both_ways import Untouchable, both
@@ -146,14 +147,44 @@ def test_the_whole_map_and_a_map_of_one_cell() -> None:
             np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("cells", [1, 2, 3, 40, 81])
-def test_doubled_maps_are_opencvs(cells: int) -> None:
-    maps = np.random.default_rng(cells).random((cells, cells)).astype(np.float32)
-    (fine, mask), (expected, covered) = both(silhouette, lambda: silhouette._doubled(maps))
-    assert fine.shape == mask.shape == (2 * cells, 2 * cells)
-    np.testing.assert_allclose(fine, expected, rtol=0, atol=3e-7)
-    clear = abs(expected - 0.5) > 1e-6
-    np.testing.assert_array_equal(mask[clear], covered[clear])
+@pytest.mark.parametrize("seed", range(90))
+def test_outlines_in_noise_are_opencvs(seed: int) -> None:
+    """Many regions, within each other, with holes, and no wider than a cell or two."""
+    rng = np.random.default_rng(seed)
+    side, blur = int(rng.integers(3, 60)), (0.0, 0.7, 1.5)[seed % 3]
+    noise = rng.normal(0, 1, (side, side)).astype(np.float32)
+    noise = cv2.GaussianBlur(noise, (0, 0), blur) if blur else noise
+    maps = 0.3 * noise / noise.std() + np.float32(rng.uniform(0.2, 0.8))
+    maps = (maps > 0.5).astype(np.float32) if seed % 2 else maps
+    found, expected = both(silhouette, lambda: silhouette.contour(maps, S))
+    assert (found is None) == (expected is None)
+    if expected is not None:
+        assert len(found) == len(expected)
+        assert np.quantile(abs(found - expected), 0.99) < 1e-2  # see above
+        assert np.median(abs(found - expected)) < 1e-5
+
+
+def test_an_outline_of_very_many_points_is_left_to_opencv() -> None:
+    maps = np.zeros((64, 64), np.float32)
+    maps[::2], maps[:, 0] = 1.0, 1.0  # a comb
+    assert core.outline(maps, 64, 0.5, 1.0, 8, 1.0, np.empty((100, 2), np.float32)) == -1
+    found, expected = both(silhouette, lambda: silhouette.contour(maps, S))
+    assert len(expected) > 16 * 128
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_small_regions_have_no_outline() -> None:
+    maps, outline = np.zeros((20, 20), np.float32), np.empty((200, 2), np.float32)
+    maps[5:8, 5:9] = 1.0
+    count = core.outline(maps, 20, 0.5, 1.0, 8, 10.0, outline)
+    assert count > 8
+    # Half a cell around the middles of 3 x 4 of them, in a crop as large as the doubled map: less its corners.
+    x, y = outline[:count].astype(np.float64).T
+    area = 0.5 * abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))
+    assert area == pytest.approx(48, rel=0.06)
+    assert core.outline(maps, 20, 0.5, 1.0, count + 1, 10.0, outline) == 0
+    assert core.outline(maps, 20, 0.5, 1.0, 8, 49.0, outline) == 0
+    assert core.outline(0 * maps, 20, 0.5, 1.0, 8, 0.0, outline) == 0
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
@@ -167,13 +198,6 @@ def test_points_of_a_crop_are_taken_to_the_image_as_numpy_takes_them(kind: type,
     for odd in (points[::2], points.tolist(), points[:0], points[0]):  # some of which NumPy does
         found, expected = both(roi, lambda odd=odd: region.to_image(odd, S))
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-9)
-
-
-def test_points_beside_the_map_are_taken_onto_it() -> None:
-    points = np.array([[-5, 3], [2**31 - 1, -(2**31)], [7, 8]], np.int32)
-    outline = np.empty((3, 2), np.float32)
-    core.refine_contour(np.full((8, 8), 0.5, np.float32), 8, points, 0.5, 1.0, outline)
-    np.testing.assert_array_equal(outline, [[0, 3], [7, 0], [7, 7]])
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -223,14 +247,13 @@ def test_buffers_of_the_wrong_size_are_refused() -> None:
         core.decode_heatmaps(maps, 2, 4, 4, S, 0.5, np.empty((2, 2)), np.empty(3))
     with pytest.raises(ValueError, match="needs 6 "):
         core.cut(points, points[:2], S, S, S, 1.5, np.zeros(3, np.bool_))
-    with pytest.raises(ValueError, match="needs 2 "):
-        core.refine_contour(maps[0], 4, np.zeros((1, 2), np.int32), 0.5, 1.0, np.empty((2, 2), np.float32))
-    with pytest.raises(ValueError, match="cells"):
-        core.refine_contour(maps[0], 0, np.zeros((1, 2), np.int32), 0.5, 1.0, np.empty((1, 2), np.float32))
-    with pytest.raises(ValueError, match="needs 64 "):
-        core.double_map(maps[0], 4, 0.5, np.empty((4, 4), np.float32), np.empty((8, 8), np.uint8))
-    with pytest.raises(ValueError, match="cells"):
-        core.double_map(maps[0], 2**40, 0.5, np.empty((8, 8), np.float32), np.empty((8, 8), np.uint8))
+    with pytest.raises(ValueError, match="needs 25 "):
+        core.outline(maps[0], 5, 0.5, 1.0, 8, 1.0, np.empty((9, 2), np.float32))
+    for cells in (0, -1, 2**40):
+        with pytest.raises(ValueError, match="cells"):
+            core.outline(maps[0], cells, 0.5, 1.0, 8, 1.0, np.empty((9, 2), np.float32))
+    with pytest.raises(ValueError, match="of f"):
+        core.outline(maps[0], 4, 0.5, 1.0, 8, 1.0, np.empty((9, 2)))
     with pytest.raises(ValueError, match="needs 6 "):
         core.map_points(points[:2], (1, 0, 0, 1, 0, 0), np.empty((3, 2)))
     scores = np.empty(2)

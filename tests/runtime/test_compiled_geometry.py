@@ -2,6 +2,7 @@
 """The compiled core against NumPy: projection, a network's mesh in the camera's frame, and whole clips tracked."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from cmr_runtime import Bundle, BundleError, Camera, Hand, HandMeshTracker, Roi, camera, motion, pipeline, smoothing
+from cmr_runtime import (
+    Bundle,
+    BundleError,
+    Camera,
+    Hand,
+    HandMeshTracker,
+    Roi,
+    camera,
+    motion,
+    pipeline,
+    roi,
+    smoothing,
+)
 from cmr_runtime.compiled import core
 from cmr_runtime.pipeline import Pipeline
 from cmr_runtime.rig import Entries
@@ -89,10 +102,24 @@ def test_extents_and_distances_are_numpys(data: st.DataObject, count: int) -> No
         np.testing.assert_allclose(*both(motion, lambda: motion.mean_distance(points, others)), rtol=1e-12)
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.integers(1, 30), st.floats(-7, 7))
+def test_turned_boxes_are_numpys(data: st.DataObject, count: int, angle: float) -> None:
+    points = data.draw(arrays.arrays(np.float64, (count, 2), elements=st.floats(-1e6, 1e6) | st.just(math.nan)))
+    found, expected = both(roi, lambda: roi._box(points, angle))
+    if np.isnan(points).any():
+        assert all(map(math.isnan, found))
+    else:
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+
+
 def test_a_box_of_usual_points() -> None:
     points = np.random.default_rng(1).uniform(0, 500, (21, 2))
     assert motion._extent(points) == np.ptp(points, axis=0).max()
     assert motion._extent(points[:1]) == 1.0
+    (x, y), (far_x, far_y) = points.min(axis=0), points.max(axis=0)
+    assert roi._box(points, 0.0) == (x, far_x, y, far_y)
+    assert roi._box(points, math.pi / 2) == pytest.approx((y, far_y, -far_x, -x))
     assert motion.mean_distance(points, points + np.array([3, 4])) == pytest.approx(5.0)
 
 
@@ -180,6 +207,8 @@ def test_what_the_core_cannot_take_is_refused() -> None:
             _relative(mesh, entries, 0, *sizes)
     with pytest.raises(ValueError, match="needs"):
         core.project(np.ones((2, 3)), 1.0, 1.0, 0.0, 0.0, np.ones((1, 2)))
+    with pytest.raises(ValueError, match="no box"):
+        core.box(np.empty((0, 2)), 0.0)
     with pytest.raises(ValueError, match="no extent"):
         core.extent(np.empty((0, 2)))
     with pytest.raises(ValueError, match="needs"):

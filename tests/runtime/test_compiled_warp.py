@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from both_ways import Untouchable
+from both_ways import Untouchable, both
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +27,8 @@ PLAIN = np.ones(3, np.float32), np.zeros(3, np.float32)
 
 class Alone:
     """A core that must not leave anything to OpenCV."""
+
+    halve, box = core and core.halve, core and core.box
 
     @staticmethod
     def warp(*arguments: Any) -> bool:
@@ -171,6 +173,36 @@ def test_maps_that_no_region_has(to_image: tuple[float, ...]) -> None:
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     wanted = cv2.warpAffine(image, matrix, (S, S), flags=flags, borderMode=cv2.BORDER_CONSTANT)
     assert abs(planes.transpose(1, 2, 0) - wanted).max() <= 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.integers(2, 12), st.integers(2, 70))
+def test_halves_are_opencvs(data: st.DataObject, height: int, width: int) -> None:
+    x, y = data.draw(st.integers(0, width - 2)), data.draw(st.integers(0, height - 2))
+    size = data.draw(st.integers(1, (width - x) // 2)), data.draw(st.integers(1, (height - y) // 2))
+    image = noise(height * 100 + width, height, width)
+    found, expected = both(module, lambda: module._halved(image, x, y, *size))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_halves_are_means_rounded_up_from_a_half() -> None:
+    image = np.zeros((2, 6, 3), np.uint8)
+    image[:, :2] = [[[0, 0, 1], [1, 0, 1]], [[0, 0, 1], [0, 1, 254]]]
+    image[:, 2:] = 255
+    wanted = [[[0, 0, 64], [255, 255, 255], [255, 255, 255]]]
+    np.testing.assert_array_equal(module._halved(image, 0, 0, 3, 1), wanted)
+
+
+@pytest.mark.parametrize(
+    "part", [(-1, 0, 1, 1), (0, -1, 1, 1), (0, 0, 4, 5), (0, 0, 5, 4), (2, 0, 4, 4), (9, 0, 0, 0), (0, 0, -1, 1)]
+)
+def test_halves_of_what_is_not_in_the_image_are_refused(part: tuple[int, int, int, int]) -> None:
+    x, y, height, width = part
+    image = np.empty((8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match="not in the image"):
+        core.halve(image, 8, 8, x, y, height, width, np.empty((abs(height), abs(width), 3), np.uint8))
+    with pytest.raises(ValueError, match="needs 12 "):
+        core.halve(image, 8, 8, 0, 0, 2, 2, np.empty((2, 3, 3), np.uint8))
 
 
 def test_buffers_of_the_wrong_size_are_refused() -> None:

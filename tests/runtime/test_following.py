@@ -12,9 +12,9 @@ from disc_bundle import draw_disc
 
 from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker, Roi
 from cmr_runtime.finding import ROOMY
-from cmr_runtime.following import Follower
+from cmr_runtime.following import Follower, Track
 from cmr_runtime.motion import HORIZON, Motion
-from cmr_runtime.resting import RESTED, TRUSTED, TURNED, Rest
+from cmr_runtime.resting import DOUBTED, RESTED, TRUSTED, TURNED, Rest
 
 W, HEIGHT = 640, 480
 CAMERA = Camera.from_fov(60, W, HEIGHT)
@@ -240,7 +240,7 @@ def test_the_prior_rests_while_a_hand_goes_on_and_is_asked_from_time_to_time(mod
             assert _ids(world.frame(hand)) == [0]
 
 
-def test_a_hand_that_surprises_is_looked_at_in_the_same_frame_and_for_a_while(model: Hand) -> None:
+def test_a_hand_that_surprises_greatly_is_looked_at_in_the_same_frame_and_the_next(model: Hand) -> None:
     still, away = ((0.0, 0.0, 0.5), "right"), ((0.04, 0.0, 0.5), "right")
     world = _settled(model, still)
     (easy,) = world.frame(still)
@@ -249,9 +249,38 @@ def test_a_hand_that_surprises_is_looked_at_in_the_same_frame_and_for_a_while(mo
     assert (len(world.recalled), world.looked) == (2, TRUSTED + 1)
     assert hand.translation[0] == pytest.approx(0.04)
     assert hand.times.mesh == pytest.approx(2 * easy.times.mesh)  # it was looked at twice
-    for _ in range(TRUSTED - 1):
+    for _ in range(DOUBTED - 1):
         world.frame(away)
-    assert (len(world.recalled), world.looked) == (2, 2 * TRUSTED)
+    assert (len(world.recalled), world.looked) == (2, TRUSTED + DOUBTED)
+    world.frame(away)
+    assert (len(world.recalled), world.looked) == (3, TRUSTED + DOUBTED)
+
+
+def test_a_hand_that_surprises_a_little_is_looked_at_in_the_next_frames(model: Hand) -> None:
+    still, away = ((0.0, 0.0, 0.5), "right"), ((0.008, 0.0, 0.5), "right")
+    world = _settled(model, still)
+    (easy,) = world.frame(still)
+    (hand,) = world.frame(away)
+    assert (len(world.recalled), world.looked) == (2, TRUSTED)
+    assert hand.translation[0] == pytest.approx(0.008)
+    assert hand.times.mesh == pytest.approx(easy.times.mesh)  # it was looked at once
+    for _ in range(DOUBTED):
+        world.frame(away)
+    assert (len(world.recalled), world.looked) == (2, TRUSTED + DOUBTED)
+    world.frame(away)
+    assert (len(world.recalled), world.looked) == (3, TRUSTED + DOUBTED)
+
+
+def test_a_hand_that_does_not_fit_its_image_is_looked_at_in_the_same_frame_and_the_next(model: Hand) -> None:
+    hand = ((0.0, 0.0, 0.5), "right")
+    world = _settled(model, hand)
+    assert world.frame((*hand, 0.2)) == []
+    assert (len(world.recalled), world.looked) == (1, TRUSTED + 1)
+    world.searches = False
+    assert _ids(world.frame(hand)) == [0]
+    assert (len(world.recalled), world.looked) == (1, TRUSTED + 2)  # nothing was said of it to recall
+    world.frame(hand)
+    assert len(world.recalled) == 2
 
 
 def test_what_was_said_of_a_hand_last_is_recalled_of_that_hand(model: Hand) -> None:
@@ -324,6 +353,55 @@ def test_a_hand_of_doubtful_side_is_always_looked_at(model: Hand) -> None:
     world.frame(hand)
     world.frame(hand)
     assert len(world.recalled) == 1
+
+
+class Judge:
+    """Stands for a viewer: tells how probable the side is that the crop shows, and counts looks from both sides."""
+
+    judges = True
+
+    def __init__(self) -> None:
+        self.both = 0
+
+    def __call__(self, right: float, roi: Roi) -> SimpleNamespace:
+        return SimpleNamespace(presence=1.0, prior=SimpleNamespace(right=right))
+
+    def sided(self, right: float, roi: Roi, min_presence: float) -> SimpleNamespace:
+        self.both += 1
+        return self(right, roi)
+
+
+@pytest.mark.parametrize(
+    ("before", "right", "frames"),
+    [
+        ([], 0.001, 2),  # two certain frames
+        ([0.999] * 3, 0.001, 4),  # twice as many where a few were certain of the other side
+        ([0.999] * 300, 0.001, 4),  # and no more for many
+        ([0.999] * 300, 0.2, 12),
+        ([0.9, 0.1] * 100, 0.001, 2),
+    ],
+)
+def test_a_side_changes_when_what_spoke_for_it_is_outweighed(before: list[float], right: float, frames: int) -> None:
+    judge, track = Judge(), Track(0, Motion(), None, "right", 0.0, sure=True)
+    for each in before:
+        track.look(judge, each, Roi(0.0, 0.0, 1.0), 0.5)
+    assert judge.both == 0
+    for k in range(frames):
+        assert judge.both == 0, k
+        track.look(judge, right, Roi(0.0, 0.0, 1.0), 0.5)
+    assert judge.both == 1
+    assert track.rest.looks == 0
+
+
+def test_the_prior_does_not_rest_while_its_looks_contradict_the_side() -> None:
+    judge, track, region = Judge(), Track(0, Motion(), None, "right", 0.0, sure=True), Roi(0.0, 0.0, 1.0)
+    sides = [0.999] * 3 + [0.001] * 2 + [0.9] * 4
+    backed = []
+    for right in sides:
+        track.look(judge, right, region, 0.5)
+        backed.append(track.sided)
+    assert backed == [True, True, True, True, False, False, True, True, True]
+    assert judge.both == 0
 
 
 def test_rest_needs_a_region_that_is_as_it_was() -> None:
