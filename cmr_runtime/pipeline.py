@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,9 @@ import numpy.typing as npt
 from .bundle import Bundle
 from .camera import Camera
 from .compiled import core
+from .cues import Cues, read_cues
 from .errors import BundleError
-from .heatmaps import decode
-from .network import MeshOutput, MeshStage, PriorStage
+from .network import MeshStage, PriorStage
 from .recall import Recall, Said
 from .registration import Registrar, Registration
 from .registration.checks import MIN_JOINTS, MIN_SCORE
@@ -23,7 +23,6 @@ from .results import Hand, StageTimes
 from .rig import Entries
 from .roi import Roi
 from .session import CPU
-from .silhouette import contour, cut
 from .view import View, Viewer
 
 __all__ = ["Pipeline"]
@@ -34,15 +33,6 @@ _Image = npt.NDArray[np.uint8]
 #: Weight of a joint of the placed mesh, in the image, beside the score of its heat map. Chosen on held-out photos,
 #: where it brings the mean error from 8.3 (heat maps alone) and 6.1 (mesh alone) to 6.0 pixels of 256.
 _MESH_WEIGHT = 0.6
-
-
-class _Cues(NamedTuple):
-    """2D cues in pixels of the image; `marks` tells which points of the outline a border cuts."""
-
-    keypoints: npt.NDArray[np.float64]
-    scores: npt.NDArray[np.float64]
-    outline: npt.NDArray[np.float32] | None
-    marks: npt.NDArray[np.bool_] | None
 
 
 class Pipeline:
@@ -150,7 +140,7 @@ class Pipeline:
         start = perf_counter()
         output = self._mesh(view.prior)
         meshed = perf_counter()
-        cues = self._decode(image, view, output)
+        cues = read_cues(output, view, self._bundle.cell_centre, image.shape[1], image.shape[0])
         vertices, joints = self._relative(output.vertices, view.roi, camera)
         decoded = perf_counter()
         # The registration wants a few joints to rely on; where none stands out, all count alike.
@@ -212,27 +202,12 @@ class Pipeline:
         joints -= root
         return vertices, joints
 
-    def _decode(self, image: _Image, view: View, output: MeshOutput) -> _Cues:
-        """Refined cues; where the mesh stage gives none, those of the prior stage."""
-        S = self._size
-        crop_points, scores = (
-            view.pose if output.heatmaps is None else decode(output.heatmaps, S, self._bundle.cell_centre)
-        )
-        keypoints = view.roi.to_image(crop_points, S)
-        silhouette = view.prior.silhouette if output.silhouette is None else output.silhouette
-        crop_outline = None if silhouette is None else contour(silhouette, S)
-        if crop_outline is None:
-            return _Cues(keypoints, scores, None, None)
-        outline = view.roi.to_image(crop_outline, S).astype(np.float32)
-        marks = cut(crop_outline, outline, S, image.shape[1], image.shape[0])
-        return _Cues(keypoints, scores, outline, marks)
-
 
 def _placed(
     vertices: npt.NDArray[np.float64],
     joints: npt.NDArray[np.float64],
     fit: Registration,
-    cues: _Cues,
+    cues: Cues,
     camera: Camera,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Vertices and joints where they are, and keypoints settled with these."""

@@ -96,11 +96,8 @@ class Roi:
         mirrored : bool
             Carried over to the region.
         """
-        c, s = math.cos(angle), math.sin(angle)
-        left, right, top, bottom = _box(np.asarray(points, dtype=np.float64), angle)
-        x, y = 0.5 * (left + right), 0.5 * (top + bottom)
-        size = float(scale * max(right - left, bottom - top, 1.0))
-        return cls(c * x - s * y, s * x + c * y, size, angle, mirrored)
+        p = np.asarray(points, dtype=np.float64)
+        return cls(*_square(p, scale, angle), mirrored)
 
     @classmethod
     def upright(cls, joints: npt.ArrayLike, scale: float, angle: float = 0.0, mirrored: bool = False) -> Roi:
@@ -119,12 +116,7 @@ class Roi:
             Carried over to the region.
         """
         p = np.asarray(joints, dtype=np.float64)
-        if len(p) == _JOINTS:
-            across, down = (p[_KNUCKLE] - p[_WRIST]).tolist()
-            left, right, top, bottom = _box(p, 0.0)
-            if math.hypot(across, down) > _FORESHORTENED * max(right - left, bottom - top):
-                angle = math.atan2(across, -down)
-        return cls.around(p, scale, angle, mirrored)
+        return cls(*_square(p, scale, angle, of_hand=len(p) == _JOINTS), mirrored)
 
     def flipped(self) -> Roi:
         """Return the same square, seen in a mirror (or no longer so)."""
@@ -184,14 +176,12 @@ class Roi:
 
     def to_image(self, points: npt.ArrayLike, S: int) -> npt.NDArray[np.float64]:
         """Pixels of the image for pixels (N, 2) of the S × S crop."""
-        linear, centre = self._linear(S), 0.5 * (S - 1)
         given = np.asarray(points)
         if core is not None and given.shape[-1:] == (2,) and taken(given, np.float32, np.float64):
-            (a, b), (c, d) = linear.tolist()
             mapped = np.empty(given.shape)
-            core.map_points(given, (a, b, c, d, self.cx - (a + b) * centre, self.cy - (c + d) * centre), mapped)
+            core.map_points(given, self.affine(S), mapped)
             return mapped
-        turned: npt.NDArray[np.float64] = (given.astype(np.float64) - centre) @ linear.T
+        turned: npt.NDArray[np.float64] = (given.astype(np.float64) - 0.5 * (S - 1)) @ self._linear(S).T
         turned += (self.cx, self.cy)
         return turned
 
@@ -220,10 +210,22 @@ class Roi:
             shared *= max(0.0, 0.5 * (self.size + other.size) - max(abs(a - b), 0.5 * abs(self.size - other.size)))
         return shared / (self.size**2 + other.size**2 - shared)
 
+    def affine(self, S: int) -> tuple[float, float, float, float, float, float]:
+        """Affine map from pixels of the S × S crop to pixels of the image: (x, y) to (a x + b y + e, c x + d y + f).
+
+        Returns
+        -------
+        (a, b, c, d, e, f)
+        """
+        c, s, centre = self.size / S * math.cos(self.angle), self.size / S * math.sin(self.angle), 0.5 * (S - 1)
+        a, b = (-c if self.mirrored else c), -s
+        k, d = (-s if self.mirrored else s), c
+        return a, b, k, d, self.cx - (a + b) * centre, self.cy - (k + d) * centre
+
     def _linear(self, S: int) -> npt.NDArray[np.float64]:
-        """Linear part, (2, 2), of the map from pixels of the crop to pixels of the image."""
-        c, s = self.size / S * math.cos(self.angle), self.size / S * math.sin(self.angle)
-        return np.array([[-c, -s], [-s, c]] if self.mirrored else [[c, -s], [s, c]])
+        """Linear part, (2, 2), of that map."""
+        a, b, c, d, *_ = self.affine(S)
+        return np.array([[a, b], [c, d]])
 
     def _source(
         self, image: npt.NDArray[np.uint8], S: int
@@ -245,7 +247,7 @@ class Roi:
 
     def _back(self, shift: npt.NDArray[np.float64] | None, S: int) -> tuple[float, ...]:
         """Return the rows of the affine map, (2, 3), from pixels of the crop to those of what `_source` gave."""
-        (a, b), (c, d) = self._linear(S).tolist()
+        a, b, c, d, *_ = self.affine(S)
         x, y, centre = self.cx, self.cy, 0.5 * (S - 1)
         if shift is not None:
             (factor, _, x0), (_, _, y0), _ = shift.tolist()
@@ -315,11 +317,19 @@ def _halved(image: npt.NDArray[np.uint8], x: int, y: int, width: int, height: in
     return cast("npt.NDArray[np.uint8]", cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA))
 
 
-def _box(points: npt.NDArray[np.float64], angle: float) -> tuple[float, float, float, float]:
-    """Least and greatest x, then y, of points, (N, 2), along axes that are turned by an angle; NaN if a point is."""
+def _square(
+    points: npt.NDArray[np.float64], scale: float, angle: float, of_hand: bool = False
+) -> tuple[float, float, float, float]:
+    """Centre, side and turn of a square around points, (N, 2): by an angle, or as a hand points; NaN if a point is."""
     if core is not None and points.shape[-1:] == (2,) and points.size and taken(points, np.float64):
-        return cast("tuple[float, float, float, float]", core.box(points, angle))
+        ends = (_WRIST, _KNUCKLE) if of_hand else (-1, -1)
+        return cast("tuple[float, float, float, float]", core.square(points, scale, angle, *ends, _FORESHORTENED))
+    if of_hand:
+        across, down = (points[_KNUCKLE] - points[_WRIST]).tolist()
+        if math.hypot(across, down) > _FORESHORTENED * float(np.ptp(points, axis=0).max()):
+            angle = math.atan2(across, -down)
     c, s = math.cos(angle), math.sin(angle)
     turned = points @ np.array([[c, -s], [s, c]])
-    (left, right), (top, bottom) = zip(turned.min(axis=0).tolist(), turned.max(axis=0).tolist(), strict=True)
-    return left, right, top, bottom
+    low, high = turned.min(axis=0), turned.max(axis=0)
+    x, y = (0.5 * (low + high)).tolist()
+    return c * x - s * y, s * x + c * y, scale * max(float((high - low).max()), 1.0), angle

@@ -7,20 +7,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .compiled import core, taken
-
-__all__ = ["contour", "cut"]
+__all__ = ["FEWEST", "LEVEL", "MARGIN", "SMALLEST", "contour", "cut"]
 
 #: A hand covers at least this share of its crop; less is noise.
-_SMALLEST = 0.005
+SMALLEST = 0.005
 #: Points that a contour has at least.
-_FEWEST = 8
-#: Points for which the compiled core has room, by the side of the map in which they are traced.
-_ROOM = 16
+FEWEST = 8
 #: Probability at the contour.
-_LEVEL = 0.5
+LEVEL = 0.5
 #: Distance from a border that still counts as on it, pixels of crop or image.
-_MARGIN = 1.5
+MARGIN = 1.5
 
 
 def contour(probability: npt.NDArray[np.floating], S: int) -> npt.NDArray[np.float32] | None:
@@ -39,23 +35,17 @@ def contour(probability: npt.NDArray[np.floating], S: int) -> npt.NDArray[np.flo
         Pixels of the crop, in order around the region; None if no region is large enough to be a hand.
     """
     cells = np.ascontiguousarray(probability, np.float32)
-    count, side = len(cells), 2 * len(cells)
-    if core is not None and cells.shape == (count, count) and cells.flags.aligned and count:
-        outline = np.empty((_ROOM * side, 2), np.float32)
-        least = _SMALLEST * side * side
-        found = core.outline(cells, count, _LEVEL, S / side, _FEWEST, least, outline)
-        if found >= 0:
-            return outline[:found] if found else None
+    side = 2 * len(cells)
     # Traced at twice the size, more nearly.
     fine = np.asarray(cv2.resize(cells, (side, side), interpolation=cv2.INTER_LINEAR))
-    mask = (fine >= _LEVEL).view(np.uint8)
+    mask = (fine >= LEVEL).view(np.uint8)
     regions, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not regions:
         return None
     areas = [cv2.contourArea(region) for region in regions]
     area = max(areas)
     largest = regions[areas.index(area)]
-    if len(largest) < _FEWEST or area < _SMALLEST * side * side:
+    if len(largest) < FEWEST or area < SMALLEST * side * side:
         return None
 
     # The traced pixels lie just inside; one Newton step along the gradient moves them onto the level itself.
@@ -64,7 +54,7 @@ def contour(probability: npt.NDArray[np.floating], S: int) -> npt.NDArray[np.flo
     padded = cv2.copyMakeBorder(fine, 1, 1, 1, 1, cv2.BORDER_REPLICATE).ravel()
     here, right, below, left, above = row + 1, row + 2, 2 * row + 1, row, 1
     near = padded.take(points @ np.array([1, row], np.int32) + np.array([[here], [right], [below], [left], [above]]))
-    excess = near[0] - np.float32(_LEVEL)
+    excess = near[0] - np.float32(LEVEL)
     step = near[1:3] - near[3:5]
     step *= 0.5
     squared = np.maximum(np.einsum("ij,ij->j", step, step), np.float32(1e-8))
@@ -101,13 +91,10 @@ def cut(
     (N,) bool
     """
     flags = np.zeros(len(points_crop), dtype=np.bool_)
-    if core is not None and taken(points_crop, np.float32) and taken(points_image, np.float32):
-        core.cut(points_crop, points_image, S, width, height, _MARGIN, flags)
-        return flags
     for points, far in ((points_crop, np.array([S, S])), (points_image, np.array([width, height]))):
         x, y, w, h = cv2.boundingRect(np.ascontiguousarray(points, np.float32))  # whole pixels around the points
-        if min(x, y) > _MARGIN - 0.5 and max(x + w - far[0], y + h - far[1]) < -0.5 - _MARGIN:
+        if min(x, y) > MARGIN - 0.5 and max(x + w - far[0], y + h - far[1]) < -0.5 - MARGIN:
             continue
-        beyond = (points < _MARGIN - 0.5) | (points > far - 0.5 - _MARGIN)
+        beyond = (points < MARGIN - 0.5) | (points > far - 0.5 - MARGIN)
         flags |= beyond[:, 0] | beyond[:, 1]
     return flags

@@ -79,9 +79,11 @@ typedef struct CoreEntries {
 /* Whether there are such entries, of a matrix with so many columns. The functions below rely on it. */
 int core_entries_fit(const CoreEntries *entries, ptrdiff_t columns);
 
-/* Points (count, 2), single or double, times a matrix (2, 2) and moved: (x, y) becomes m (x, y) + shift. */
+/* Points (count, 2), single or double, times a matrix (2, 2) and moved: (x, y) becomes m (x, y) + shift. Of one kind, they
+ * may be mapped in place. */
 void core_map_single(const float *points, ptrdiff_t count, const double matrix[4], const double shift[2], double *mapped);
 void core_map_double(const double *points, ptrdiff_t count, const double matrix[4], const double shift[2], double *mapped);
+void core_map_to_single(const float *points, ptrdiff_t count, const double matrix[4], const double shift[2], float *mapped);
 
 /* Pixels (count, 2) of points (count, 3); NaN of those that are not in front of the camera. */
 void core_project(const CoreCamera *camera, const double *points, ptrdiff_t count, double *pixels);
@@ -89,8 +91,12 @@ void core_project(const CoreCamera *camera, const double *points, ptrdiff_t coun
 /* Larger side of the box around points (count, 2), of which there is one at least; NaN if one of them is. */
 double core_extent(const double *points, ptrdiff_t count);
 
-/* Least and greatest x, then y, of points (count, 2) along axes that are turned by an angle; NaN if a point is. */
-void core_box(const double *points, ptrdiff_t count, double angle, double box[4]);
+/* A square around points (count, 2), of which there is one at least: its centre, its side, a multiple of the larger side of
+ * their box (of a pixel at least), and its turn: the angle, along which the box is taken, or upwards from the wrist to a
+ * knuckle, both numbers of points, where these are farther apart than a part of the box that is not turned (a wrist of -1:
+ * by the angle). NaN if a point is. */
+void core_square(const double *points, ptrdiff_t count, double scale, double angle, ptrdiff_t wrist, ptrdiff_t knuckle,
+                 double part, double square[4]);
 
 double core_mean_distance(const double *points, const double *others, ptrdiff_t count);
 
@@ -163,19 +169,20 @@ double core_smooth(const CoreRig *rig, const CoreSmoothing *settings, const Core
 int core_decode_heatmaps(const float *maps, ptrdiff_t count, ptrdiff_t rows, ptrdiff_t columns, double side,
                          double cell_centre, double *points, double *scores);
 
-/* A map (side, side) at twice its size, between its cells linearly, and where that is at least on a level. Returns 0 for
- * what is left to OpenCV: a cell that is not finite. */
-int core_double_map(const float *map, ptrdiff_t side, float level, float *fine, uint8_t *mask);
+/* Room to trace an outline in, of a map (side, side): marks (2 side + 2)^2, rows 6 side, and points, twice 2 `most`. */
+typedef struct {
+    int8_t *marks;
+    float *rows;
+    int32_t *points;
+    ptrdiff_t most;
+} CoreRoom;
 
-/* The outline of that region of a mask (side, side), 1 or 0, whose outline encloses most: points (x, y) as cv2.findContours
- * traces outer borders, most of them at most, and the area that they enclose. `marks` (side + 2)^2 and `spare`, as large as
- * `points`, are room to work. Returns how many there are, 0 of an empty mask, -1 if an outline has more. */
-ptrdiff_t core_trace(const uint8_t *mask, ptrdiff_t side, int8_t *marks, int32_t *points, int32_t *spare, ptrdiff_t most,
-                     double *area);
-
-/* Points (count, 2) of a map (side, side), moved onto its level and multiplied by the scale as pixels' edges are. */
-void core_refine_contour(const float *map, ptrdiff_t side, const int32_t *points, ptrdiff_t count, float level,
-                         float scale, float *outline);
+/* The outer outline (., 2) of the largest region of a map (side, side) that is at least on a level, traced in a map of twice
+ * the size, moved onto the level and multiplied by the scale. Returns how many points it has, `room->most` of them at most; 0 if
+ * fewer than `fewest`, or if they enclose less than `least` cells of the larger map; -1 for what is left to OpenCV: a cell
+ * that is not finite, or too many points. */
+ptrdiff_t core_outline(const float *map, ptrdiff_t side, float level, float scale, ptrdiff_t fewest, double least,
+                       const CoreRoom *room, float *outline);
 
 /* Flags (count,) of points (count, 2) that lie within a margin of the border of crop or image; pixels. */
 void core_cut(const float *crop_points, const float *image_points, ptrdiff_t count, double side, double width,

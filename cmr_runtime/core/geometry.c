@@ -24,6 +24,16 @@ void core_map_double(const double *points, ptrdiff_t count, const double matrix[
         map_point(points[2 * k], points[2 * k + 1], matrix, shift, mapped + 2 * k);
 }
 
+void core_map_to_single(const float *points, ptrdiff_t count, const double matrix[4], const double shift[2], float *mapped)
+{
+    for (ptrdiff_t k = 0; k < count; k++) {
+        double at[2];
+        map_point(points[2 * k], points[2 * k + 1], matrix, shift, at);
+        mapped[2 * k] = (float)at[0];
+        mapped[2 * k + 1] = (float)at[1];
+    }
+}
+
 void core_project(const CoreCamera *camera, const double *points, ptrdiff_t count, double *pixels)
 {
     for (ptrdiff_t k = 0; k < count; k++) {
@@ -55,7 +65,8 @@ double core_extent(const double *points, ptrdiff_t count)
     return largest;
 }
 
-void core_box(const double *points, ptrdiff_t count, double angle, double box[4])
+/* Least and greatest x, then y, along axes that are turned by an angle; NaN if a point is. */
+static void turned_box(const double *points, ptrdiff_t count, double angle, double box[4])
 {
     const double c = cos(angle), s = sin(angle);
     box[0] = box[2] = INFINITY;
@@ -71,6 +82,26 @@ void core_box(const double *points, ptrdiff_t count, double angle, double box[4]
             box[2 * axis + 1] = turned[axis] > box[2 * axis + 1] ? turned[axis] : box[2 * axis + 1];
         }
     }
+}
+
+void core_square(const double *points, ptrdiff_t count, double scale, double angle, ptrdiff_t wrist, ptrdiff_t knuckle,
+                 double part, double square[4])
+{
+    double box[4];
+    if (wrist >= 0) {
+        const double across = points[2 * knuckle] - points[2 * wrist], down = points[2 * knuckle + 1] - points[2 * wrist + 1];
+        turned_box(points, count, 0.0, box);
+        const double width = box[1] - box[0], height = box[3] - box[2];
+        if (hypot(across, down) > part * (width > height ? width : height))
+            angle = atan2(across, -down);
+    }
+    turned_box(points, count, angle, box);
+    const double width = box[1] - box[0], height = box[3] - box[2], larger = width > height ? width : height;
+    const double x = 0.5 * (box[0] + box[1]), y = 0.5 * (box[2] + box[3]), c = cos(angle), s = sin(angle);
+    square[0] = c * x - s * y;
+    square[1] = s * x + c * y;
+    square[2] = scale * (larger < 1.0 ? 1.0 : larger);
+    square[3] = angle;
 }
 
 double core_mean_distance(const double *points, const double *others, ptrdiff_t count)

@@ -65,21 +65,21 @@ PyObject *core_python_extent(PyObject *self, PyObject *args)
     return result;
 }
 
-PyObject *core_python_box(PyObject *self, PyObject *args)
+PyObject *core_python_square(PyObject *self, PyObject *args)
 {
     PyObject *points_object, *result = NULL;
     CoreBuffers held = {.count = 0};
-    Py_ssize_t items;
-    double angle, box[4];
+    Py_ssize_t items, wrist, knuckle;
+    double scale, angle, part, square[4];
     (void)self;
-    if (!PyArg_ParseTuple(args, "Od:box", &points_object, &angle))
+    if (!PyArg_ParseTuple(args, "Oddnnd:square", &points_object, &scale, &angle, &wrist, &knuckle, &part))
         return NULL;
     const double *points = core_buffer(&held, points_object, "d", -1, &items, 0);
-    if (points != NULL && items < 2)
-        PyErr_SetString(PyExc_ValueError, "cmr_runtime._core: no points have no box");
+    if (points != NULL && (items < 2 || wrist >= items / 2 || (wrist >= 0 && (knuckle < 0 || knuckle >= items / 2))))
+        PyErr_SetString(PyExc_ValueError, "cmr_runtime._core: no square around no points, or wrist or knuckle are none of them");
     else if (points != NULL) {
-        core_box(points, items / 2, angle, box);
-        result = Py_BuildValue("(dddd)", box[0], box[1], box[2], box[3]);
+        core_square(points, items / 2, scale, angle, wrist, knuckle, part, square);
+        result = Py_BuildValue("(dddd)", square[0], square[1], square[2], square[3]);
     }
     core_release(&held);
     return result;

@@ -52,9 +52,10 @@ static PyMethodDef functions[] = {
      "by (x, y), to mapped (n, 2) float64."},
     {"extent", core_python_extent, METH_VARARGS,
      "extent(points): larger side of the box around points (n, 2) float64; NaN if one is."},
-    {"box", core_python_box, METH_VARARGS,
-     "box(points, angle) -> (left, right, top, bottom): least and greatest of points (n, 2) float64 along axes turned by an\n"
-     "angle, radians; NaN if one is."},
+    {"square", core_python_square, METH_VARARGS,
+     "square(points, scale, angle, wrist, knuckle, part) -> (cx, cy, size, angle): around points (n, 2) float64, scale times as\n"
+     "large as their box, turned by an angle, radians, or so that the knuckle's point lies above the wrist's, where these are\n"
+     "farther apart than that part of the box. A wrist of -1: by the angle. NaN if a point is."},
     {"mean_distance", core_python_mean_distance, METH_VARARGS,
      "mean_distance(points, others): of points (n, 2) float64 and others, one by one."},
     {"relative_hand", core_python_relative_hand, METH_VARARGS,
@@ -75,19 +76,20 @@ static PyMethodDef functions[] = {
      "goes on in place: (3, ...) values, velocities and lags of direction (3, 3), depth (3, 1), detail (3, 2, J), float64,\n"
      "and shape (3, 3, V), float32. lengths (B,) float32 goes on, or None. shown, which is filled: as seen, and translation\n"
      "(3,) float64. Returns by what factor the hand was enlarged; 0 if a joint would not be in front of the camera."},
-    /* heatmaps_python.c, silhouette_python.c, warp_python.c */
+    /* cues_python.c */
     {"decode_heatmaps", core_python_decode_heatmaps, METH_VARARGS,
      "decode_heatmaps(maps, count, rows, columns, side, cell_centre, points, scores): peaks of maps (count, rows, columns)\n"
      "float32 to points (count, 2), pixels of a crop of that side, and scores (count,), both float64. Returns False where\n"
      "NumPy has to do it."},
-    {"outline", core_python_outline, METH_VARARGS,
-     "outline(map, cells, level, scale, fewest, least, outline) -> count: the outer outline of the largest region of a map\n"
-     "(cells, cells) float32 that is at least on the level, traced in one of twice its size, moved onto the level, scale\n"
-     "times as large; fills that many rows of outline (n, 2) float32. 0 if it has fewer points or a smaller area, in cells\n"
-     "of the larger map. -1 where OpenCV has to do it."},
-    {"cut", core_python_cut, METH_VARARGS,
-     "cut(crop_points, image_points, side, width, height, margin, flags): mark points (n, 2) float32, pixels, that lie\n"
-     "within the margin of the border of crop or image, in flags (n,) bool."},
+    {"cues", core_python_cues, METH_VARARGS,
+     "cues(maps, count, rows, columns, map, cells, side, cell_centre, (a, b, c, d, x, y), (width, height), (level, fewest,\n"
+     "share, margin), keypoints, scores, outline, marks) -> n\n\n"
+     "What maps say of a hand in an image of width and height, pixels, where pixels of a crop of that side times [[a, b],\n"
+     "[c, d]], moved by (x, y), lie. Peaks of maps (count, rows, columns) float32 to keypoints (count, 2) and scores (count,),\n"
+     "float64. The outer outline of the largest region of a map (cells, cells) float32 that is on the level, to the first n\n"
+     "rows of outline (most, 2) float32, and in marks (most,) bool whether they are within the margin of a border of crop or\n"
+     "image; n is 0 if that has fewer points or a smaller share of the map. -1 where NumPy and OpenCV have to do it."},
+    /* warp_python.c */
     {"halve", core_python_halve, METH_VARARGS,
      "halve(image, height, width, x, y, out_height, out_width, out): averages over 2 x 2 pixels of an image (height, width,\n"
      "3), from pixel (x, y) on, to out (out_height, out_width, 3), both uint8."},

@@ -32,7 +32,7 @@ PyObject *core_register_python(PyObject *module, PyObject *arguments); /* regist
 PyObject *core_python_project(PyObject *self, PyObject *args);
 PyObject *core_python_map_points(PyObject *self, PyObject *args);
 PyObject *core_python_extent(PyObject *self, PyObject *args);
-PyObject *core_python_box(PyObject *self, PyObject *args);
+PyObject *core_python_square(PyObject *self, PyObject *args);
 PyObject *core_python_mean_distance(PyObject *self, PyObject *args);
 PyObject *core_python_relative_hand(PyObject *self, PyObject *args);
 PyObject *core_python_place_hand(PyObject *self, PyObject *args);
@@ -40,10 +40,11 @@ PyObject *core_python_place_hand(PyObject *self, PyObject *args);
 /* smoothing_python.c */
 PyObject *core_python_smooth(PyObject *self, PyObject *args);
 
-/* heatmaps_python.c, silhouette_python.c, warp_python.c */
+/* cues_python.c */
 PyObject *core_python_decode_heatmaps(PyObject *self, PyObject *arguments);
-PyObject *core_python_outline(PyObject *self, PyObject *arguments);
-PyObject *core_python_cut(PyObject *self, PyObject *arguments);
+PyObject *core_python_cues(PyObject *self, PyObject *arguments);
+
+/* warp_python.c */
 PyObject *core_python_halve(PyObject *self, PyObject *arguments);
 PyObject *core_python_warp(PyObject *self, PyObject *arguments);
 

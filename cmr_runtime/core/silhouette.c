@@ -3,67 +3,126 @@
  * The outline of a map: traced, moved onto the map's level, and what borders cut of it; `contour` and `cut` of silhouette.py.
  */
 #include "core.h"
+#include "processor.h"
 
 #include <math.h>
 #include <string.h>
+
+#ifdef __GNUC__
+#define INLINE static inline __attribute__((always_inline))
+#else
+#define INLINE static inline
+#endif
+
+/* Cells that are looked at abreast. */
+#define LANES 16
 
 static ptrdiff_t clamped(ptrdiff_t value, ptrdiff_t last)
 {
     return value < 0 ? 0 : value > last ? last : value;
 }
 
+static int finite(const float *cells, ptrdiff_t count)
+{
+    float odd[LANES] = {0.0f}, any = 0.0f; /* NaN of what is not finite */
+    ptrdiff_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int k = 0; k < LANES; k++)
+            odd[k] += cells[i + k] - cells[i + k];
+    for (; i < count; i++)
+        any += cells[i] - cells[i];
+    for (int k = 0; k < LANES; k++)
+        any += odd[k];
+    return any == 0.0f;
+}
+
 /* One row of a map at twice its width: between two cells a quarter of the way from one to the other. */
-static void double_row(const float *row, ptrdiff_t side, float *wide)
+INLINE void double_row(const float *restrict row, ptrdiff_t side, float *restrict wide)
 {
     const ptrdiff_t last = side - 1;
-    for (ptrdiff_t column = 0; column < side; column++) {
-        const float before = row[column > 0 ? column - 1 : 0], here = row[column];
-        const float after = row[column < last ? column + 1 : last];
-        wide[2 * column] = before * 0.25f + here * 0.75f;
-        wide[2 * column + 1] = here * 0.75f + after * 0.25f;
+    wide[0] = row[0];
+    for (ptrdiff_t cell = 0; cell < last; cell++) {
+        wide[2 * cell + 1] = row[cell] * 0.75f + row[cell + 1] * 0.25f;
+        wide[2 * cell + 2] = row[cell] * 0.25f + row[cell + 1] * 0.75f;
     }
+    wide[2 * last + 1] = row[last];
 }
 
-int core_double_map(const float *map, ptrdiff_t side, float level, float *fine, uint8_t *mask)
+INLINE void mark_row(const float *restrict near, const float *restrict far, ptrdiff_t width, float level, int8_t *restrict marks)
 {
-    float odd = 0.0f;
-    for (ptrdiff_t cell = 0; cell < side * side; cell++)
-        odd += map[cell] - map[cell]; /* NaN of what is not finite */
-    if (odd != 0.0f)
-        return 0;
-    /* Rows first, as OpenCV does, so that both round alike: each coarse row goes where its upper half will be. */
-    const ptrdiff_t last = side - 1, width = 2 * side;
-    for (ptrdiff_t row = 0; row < side; row++)
-        double_row(map + row * side, side, fine + 2 * row * width);
+    for (ptrdiff_t column = 0; column < width; column++)
+        marks[column] = near[column] * 0.75f + far[column] * 0.25f >= level;
+}
+
+/* Where a map of twice the size is on the level, between the cells of `map` linearly: rows first, as OpenCV does, so that
+ * both round alike. `marks` has a border of zeros, `rows` room for three rows. */
+INLINE void mark(const float *map, ptrdiff_t side, float level, int8_t *marks, float *rows)
+{
+    const ptrdiff_t width = 2 * side, last = side - 1, line = width + 2;
+    float *before = rows, *here = rows + width, *after = rows + 2 * width;
+    memset(marks, 0, (size_t)(line * line));
+    double_row(map, side, here);
+    memcpy(before, here, (size_t)width * sizeof *here);
     for (ptrdiff_t row = 0; row < side; row++) {
-        float *here = fine + 2 * row * width, *lower = here + width;
-        const float *after = row < last ? lower + width : here;
-        for (ptrdiff_t column = 0; column < width; column++)
-            lower[column] = here[column] * 0.75f + after[column] * 0.25f;
+        int8_t *upper = marks + (2 * row + 1) * line + 1;
+        double_row(map + (row < last ? row + 1 : last) * side, side, after);
+        mark_row(here, before, width, level, upper);
+        mark_row(here, after, width, level, upper + line);
+        float *free = before;
+        before = here, here = after, after = free;
     }
-    /* Upper halves from below: a row is needed as it was by the one below it, whose lower half is done. */
-    for (ptrdiff_t row = last; row > 0; row--) {
-        float *here = fine + 2 * row * width;
-        const float *before = here - 2 * width;
-        for (ptrdiff_t column = 0; column < width; column++)
-            here[column] = before[column] * 0.25f + here[column] * 0.75f;
-    }
-    for (ptrdiff_t cell = 0; cell < width * width; cell++)
-        mask[cell] = (uint8_t)(fine[cell] >= level);
-    return 1;
 }
 
-void core_refine_contour(const float *map, ptrdiff_t side, const int32_t *points, ptrdiff_t count, float level,
-                         float scale, float *outline)
+#if defined(__GNUC__) && defined(__x86_64__)
+TARGET_AVX2 static void mark_avx2(const float *map, ptrdiff_t side, float level, int8_t *marks, float *rows)
+{
+    mark(map, side, level, marks, rows);
+}
+#endif
+
+static void mark_quickly(const float *map, ptrdiff_t side, float level, int8_t *marks, float *rows)
+{
+#if defined(__GNUC__) && defined(__x86_64__)
+    if (processor_avx2()) {
+        mark_avx2(map, side, level, marks, rows);
+        return;
+    }
+#endif
+    mark(map, side, level, marks, rows);
+}
+
+/* A cell of the map at twice its size, beyond whose border it goes on as there. */
+static float doubled(const float *map, ptrdiff_t side, ptrdiff_t x, ptrdiff_t y)
 {
     const ptrdiff_t last = side - 1;
+    x = clamped(x, 2 * side - 1);
+    y = clamped(y, 2 * side - 1);
+    const float *near = map + y / 2 * side, *far = map + clamped(y % 2 ? y / 2 + 1 : y / 2 - 1, last) * side;
+    const ptrdiff_t here = x / 2, other = clamped(x % 2 ? here + 1 : here - 1, last);
+    return (near[here] * 0.75f + near[other] * 0.25f) * 0.75f + (far[here] * 0.75f + far[other] * 0.25f) * 0.25f;
+}
+
+/* The same of one whose cells all lie in the map. */
+static float doubled_inside(const float *map, ptrdiff_t side, ptrdiff_t x, ptrdiff_t y)
+{
+    const float *near = map + y / 2 * side + x / 2;
+    const ptrdiff_t other = x % 2 ? 1 : -1;
+    const float *far = y % 2 ? near + side : near - side;
+    return (near[0] * 0.75f + near[other] * 0.25f) * 0.75f + (far[0] * 0.75f + far[other] * 0.25f) * 0.25f;
+}
+
+/* Points of the map at twice its size, moved onto its level and multiplied by the scale as pixels' edges are. */
+static void refine(const float *map, ptrdiff_t side, const int32_t *points, ptrdiff_t count, float level, float scale,
+                   float *outline)
+{
+    const ptrdiff_t last = 2 * side - 1;
     for (ptrdiff_t i = 0; i < count; i++) {
-        const ptrdiff_t x = clamped(points[2 * i], last), y = clamped(points[2 * i + 1], last);
-        const ptrdiff_t left = clamped(x - 1, last), right = clamped(x + 1, last);
-        const ptrdiff_t above = clamped(y - 1, last), below = clamped(y + 1, last);
-        const float excess = map[y * side + x] - level;
-        const float across = 0.5f * (map[y * side + right] - map[y * side + left]);
-        const float down = 0.5f * (map[below * side + x] - map[above * side + x]);
+        const ptrdiff_t x = points[2 * i], y = points[2 * i + 1];
+        const int inside = x > 1 && y > 1 && x < last - 1 && y < last - 1;
+        float (*const at)(const float *, ptrdiff_t, ptrdiff_t, ptrdiff_t) = inside ? doubled_inside : doubled;
+        const float excess = at(map, side, x, y) - level;
+        const float across = 0.5f * (at(map, side, x + 1, y) - at(map, side, x - 1, y));
+        const float down = 0.5f * (at(map, side, x, y + 1) - at(map, side, x, y - 1));
         /* Comparisons that leave NaN as it is, as np.maximum does. */
         float squared = across * across + down * down;
         squared = squared < 1e-8f ? 1e-8f : squared;
@@ -142,22 +201,23 @@ static double enclosed(const int32_t *points, ptrdiff_t count)
     return 0.5 * fabs(twice);
 }
 
-ptrdiff_t core_trace(const uint8_t *mask, ptrdiff_t side, int8_t *marks, int32_t *points, int32_t *spare, ptrdiff_t most,
-                     double *area)
+/* The outline, traced, of that region whose outline encloses most; 0 if there is none, -1 if there is too little room. */
+static ptrdiff_t trace(ptrdiff_t side, const CoreRoom *room, const int32_t **points, double *area)
 {
-    const Marks all = {marks, side + 2};
-    int32_t *best = points, *other = spare;
+    const Marks all = {room->marks, side + 2};
+    int32_t *best = room->points, *other = room->points + 2 * room->most;
     ptrdiff_t count = 0;
     *area = -1.0;
-    memset(marks, 0, (size_t)(all.row * all.row));
-    for (ptrdiff_t y = 0; y < side; y++)
-        memcpy(marks + (y + 1) * all.row + 1, mask + y * side, (size_t)side);
     for (ptrdiff_t y = 0; y < side; y++) {
         int8_t last = 0; /* of the marks of this row so far: of what is inside a region, nothing is an outer border */
-        int8_t *row = marks + (y + 1) * all.row + 1;
+        int8_t *row = all.cells + (y + 1) * all.row + 1;
         for (ptrdiff_t x = 0; x < side; x++) {
+            if (x + 8 <= side && !memcmp(row + x, row + x - 1, 8) && (row[x] == 0 || row[x] == 1)) {
+                x += 7; /* nine alike: nothing begins or ends */
+                continue;
+            }
             if (row[x] == 1 && !row[x - 1] && last <= 0) {
-                const ptrdiff_t found = follow(&all, row + x - marks, (int32_t)x, (int32_t)y, other, most);
+                const ptrdiff_t found = follow(&all, row + x - all.cells, (int32_t)x, (int32_t)y, other, room->most);
                 if (found < 0)
                     return -1;
                 const double size = enclosed(other, found);
@@ -173,8 +233,24 @@ ptrdiff_t core_trace(const uint8_t *mask, ptrdiff_t side, int8_t *marks, int32_t
                 last = row[x];
         }
     }
-    if (best != points)
-        memcpy(points, best, (size_t)(2 * count) * sizeof *points);
+    *points = best;
+    return count;
+}
+
+ptrdiff_t core_outline(const float *map, ptrdiff_t side, float level, float scale, ptrdiff_t fewest, double least,
+                       const CoreRoom *room, float *outline)
+{
+    const int32_t *points;
+    double area;
+    if (!finite(map, side * side))
+        return -1;
+    mark_quickly(map, side, level, room->marks, room->rows);
+    const ptrdiff_t count = trace(2 * side, room, &points, &area);
+    if (count <= 0)
+        return count;
+    if (count < fewest || area < least)
+        return 0;
+    refine(map, side, points, count, level, scale, outline);
     return count;
 }
 

@@ -129,6 +129,9 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
         "--mesh-levels", type=int, metavar="N", help="with --start: layers on the N coarsest mesh levels only, 2 to 4"
     )
     parser.add_argument(
+        "--rank", type=int, metavar="N", help="with --start: of the whole crop's features to those of the joints"
+    )
+    parser.add_argument(
         "--about", type=Path, help="JSON with licence, licence_text and sources {name: text}, for the bundle to carry"
     )
     parser.add_argument(
@@ -189,7 +192,9 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
         parser.error("--compact is of the network that --start gives; name one")
     if args.mesh_levels and not args.start:
         parser.error("--mesh-levels are of the network that --start gives; name one")
-    for name in ("steps", "times", "workers", "processes", "mesh_levels"):
+    if args.rank and not args.start:
+        parser.error("--rank is of a matrix of the network that --start gives; name one")
+    for name in ("steps", "times", "workers", "processes", "mesh_levels", "rank"):
         if (value := getattr(args, name)) is not None and value < 1:
             parser.error(f"--{name.replace('_', '-')} {value}: need at least 1")
     if args.processes > 1 and args.device != "cpu":
@@ -223,6 +228,8 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
                         raise ValueError(f"--compact: {args.start} lacks blocks {lacking}, which would be untrained")
                 blocks = {"prior_blocks": usual.prior_blocks, "mesh_blocks": usual.mesh_blocks}
                 config = replace(config, **blocks, recall=usual.recall)
+            if args.rank:
+                config = replace(config, rank=args.rank)
             if args.lite:
                 if start.config.stem is None:
                     raise ValueError(f"--lite: {args.start} has MediaPipe's first layers; train others by --stem-alone")

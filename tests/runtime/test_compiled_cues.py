@@ -1,18 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled core against NumPy and OpenCV: heat maps, outlines and their cut parts."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
 from both_ways import Untouchable, both
 
-from cmr_runtime import heatmaps, roi, silhouette
+from cmr_runtime import cues, heatmaps, roi
 from cmr_runtime.compiled import core
+from cmr_runtime.cues import Cues
+from cmr_runtime.network import MeshOutput, PriorOutput
 from cmr_runtime.roi import Roi
+from cmr_runtime.view import View
 
 pytestmark = pytest.mark.skipif(core is None, reason="the compiled core was not built")
 
 S = 160
+#: A crop as large as its region, whose pixels are the image's.
+WHOLE = Roi(79.5, 79.5, 160.0)
+MAPS = np.zeros((2, 4, 4), np.float32)
 
 
 def peaks(rng: np.random.Generator, rows: int, columns: int, sigma: float, count: int = 21) -> np.ndarray:
@@ -115,36 +123,54 @@ def region(rng: np.random.Generator, side: int) -> np.ndarray:
     return (1.0 / (1.0 + np.exp(-np.clip(logits, -50, 50)))).astype(np.float32)
 
 
+def looked(roi: Roi = WHOLE, size: int = S) -> View:
+    """A look at a region that tells nothing."""
+    return View(roi, PriorOutput(), size, 0.0, 0.0, 0.5)
+
+
+def read(silhouette: np.ndarray, view: View, width: int = 640, height: int = 480) -> Cues:
+    return cues.read_cues(MeshOutput(np.empty((0, 3)), MAPS, silhouette), view, 0.5, width, height)
+
+
+def outlines(silhouette: np.ndarray, view: View | None = None) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The core's outline and NumPy's of a silhouette, in a crop as it is; marks are alike."""
+    found, expected = both(cues, lambda: read(silhouette, view or looked()))
+    assert (found.outline is None) == (expected.outline is None)
+    if expected.outline is None:
+        assert found.marks is expected.marks is None
+    else:
+        assert found.outline.dtype == np.float32
+        assert found.outline.shape == expected.outline.shape
+        np.testing.assert_array_equal(found.marks, expected.marks)
+    return found.outline, expected.outline
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_outlines_are_numpys(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    side = int(rng.integers(6, 90))
-    maps = region(rng, side)
-    found, expected = both(silhouette, lambda: silhouette.contour(maps, S))
-    assert (found is None) == (expected is None)
+    found, expected = outlines(region(rng, int(rng.integers(6, 90))))
     if expected is not None:
-        assert found.dtype == np.float32
         # Doubled maps differ in their last bit; where they are flat, a step along the gradient makes more of it.
         np.testing.assert_allclose(found, expected, rtol=0, atol=3e-3)
         assert np.median(abs(found - expected)) < 1e-5
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_outlines_beside_cells_that_are_not_finite_are_numpys(value: float) -> None:
+def test_outlines_beside_cells_that_are_not_finite_are_opencvs(value: float) -> None:
     maps = region(np.random.default_rng(0), 40)
     maps[::7, ::5] = value
     with np.errstate(all="ignore"):
-        found, expected = both(silhouette, lambda: silhouette.contour(maps, S))
+        found, expected = outlines(maps)
     assert not np.isfinite(expected).all()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-4)
+    np.testing.assert_array_equal(found, expected)
 
 
-def test_the_whole_map_and_a_map_of_one_cell() -> None:
-    for maps, scale in ((np.ones((20, 20)), S), (np.ones((4, 4), np.float32), 8), (np.ones((1, 1)), S)):
-        found, expected = both(silhouette, lambda maps=maps, scale=scale: silhouette.contour(maps, scale))
-        assert (found is None) == (expected is None)
-        if expected is not None:
-            np.testing.assert_array_equal(found, expected)
+@pytest.mark.parametrize("side", [1, 2, 4, 20])
+def test_the_outline_of_a_whole_map(side: int) -> None:
+    found, expected = outlines(np.ones((side, side), np.float32))
+    assert (expected is None) == (side < 2)
+    if expected is not None:
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(90))
@@ -155,36 +181,38 @@ def test_outlines_in_noise_are_opencvs(seed: int) -> None:
     noise = rng.normal(0, 1, (side, side)).astype(np.float32)
     noise = cv2.GaussianBlur(noise, (0, 0), blur) if blur else noise
     maps = 0.3 * noise / noise.std() + np.float32(rng.uniform(0.2, 0.8))
-    maps = (maps > 0.5).astype(np.float32) if seed % 2 else maps
-    found, expected = both(silhouette, lambda: silhouette.contour(maps, S))
-    assert (found is None) == (expected is None)
+    found, expected = outlines((maps > 0.5).astype(np.float32) if seed % 2 else maps)
     if expected is not None:
-        assert len(found) == len(expected)
         assert np.quantile(abs(found - expected), 0.99) < 1e-2  # see above
         assert np.median(abs(found - expected)) < 1e-5
 
 
 def test_an_outline_of_very_many_points_is_left_to_opencv() -> None:
-    maps = np.zeros((64, 64), np.float32)
-    maps[::2], maps[:, 0] = 1.0, 1.0  # a comb
-    assert core.outline(maps, 64, 0.5, 1.0, 8, 1.0, np.empty((100, 2), np.float32)) == -1
-    found, expected = both(silhouette, lambda: silhouette.contour(maps, S))
-    assert len(expected) > 16 * 128
+    comb = np.zeros((64, 64), np.float32)
+    comb[::2], comb[:, 0] = 1.0, 1.0
+    assert cues._in_core(MAPS, comb, S, 0.5, WHOLE, 640, 480) is None
+    found, expected = outlines(comb)
+    assert len(expected) > 32 * 64
     np.testing.assert_array_equal(found, expected)
 
 
-def test_small_regions_have_no_outline() -> None:
-    maps, outline = np.zeros((20, 20), np.float32), np.empty((200, 2), np.float32)
+def test_the_outline_lies_around_the_region() -> None:
+    maps = np.zeros((20, 20), np.float32)
     maps[5:8, 5:9] = 1.0
-    count = core.outline(maps, 20, 0.5, 1.0, 8, 10.0, outline)
-    assert count > 8
+    outline = read(maps, looked(Roi(19.5, 19.5, 40.0), 40)).outline
     # Half a cell around the middles of 3 x 4 of them, in a crop as large as the doubled map: less its corners.
-    x, y = outline[:count].astype(np.float64).T
-    area = 0.5 * abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))
-    assert area == pytest.approx(48, rel=0.06)
-    assert core.outline(maps, 20, 0.5, 1.0, count + 1, 10.0, outline) == 0
-    assert core.outline(maps, 20, 0.5, 1.0, 8, 49.0, outline) == 0
-    assert core.outline(0 * maps, 20, 0.5, 1.0, 8, 0.0, outline) == 0
+    x, y = outline.astype(np.float64).T
+    assert 0.5 * abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) == pytest.approx(48, rel=0.06)
+    assert (x.min(), x.max(), y.min(), y.max()) == pytest.approx((9.5, 17.5, 9.5, 15.5), abs=0.2)
+
+
+def test_small_regions_and_none_have_no_outline() -> None:
+    maps = np.zeros((40, 40), np.float32)
+    assert outlines(maps) == (None, None)
+    maps[20, 20] = 1.0  # 4 of 6,400 cells
+    assert outlines(maps) == (None, None)
+    maps[18:24, 18:24] = 1.0
+    assert outlines(maps)[0] is not None
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
@@ -200,43 +228,58 @@ def test_points_of_a_crop_are_taken_to_the_image_as_numpy_takes_them(kind: type,
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_marks_are_numpys(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(40))
+def test_cues_in_the_image_are_numpys(seed: int) -> None:
+    """With marks of what the borders of crop and image cut."""
     rng = np.random.default_rng(seed)
-    count = (1, 2, 300)[seed % 3]
-    spread = (1.0, 0.9, 1.1)[seed % 3]
-    # Quarters of pixels, so that some points lie on the very limit.
-    in_crop = np.rint(4 * rng.uniform(80 - 80 * spread, 80 + 80 * spread, (count, 2))).astype(np.float32) / 4
-    in_image = np.rint(4 * rng.uniform(-10, (650, 490), (count, 2))).astype(np.float32) / 4
-    found, expected = both(silhouette, lambda: silhouette.cut(in_crop, in_image, S, 640, 480))
-    assert found.dtype == np.bool_
-    np.testing.assert_array_equal(found, expected)
+    side, maps = int(rng.integers(8, 60)), peaks(rng, 20, 20, 1.5)
+    roi = Roi(*rng.uniform(0, 300, 2).tolist(), rng.uniform(20, 500), rng.uniform(-4, 4), bool(seed % 2))
+    output, view = MeshOutput(np.empty((0, 3)), maps, region(rng, side)), looked(roi)
+    found, expected = both(cues, lambda: cues.read_cues(output, view, 0.25, 320, 240))
+    np.testing.assert_allclose(found.keypoints, expected.keypoints, rtol=0, atol=1e-6 * roi.size)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-12)
+    if expected.outline is not None:
+        assert np.median(abs(found.outline - expected.outline)) < 1e-6 * roi.size
+        np.testing.assert_array_equal(found.marks, expected.marks)
 
 
 def test_marks_tell_every_border() -> None:
-    middle = np.full((9, 2), 80.0, np.float32)
-    ends = middle.copy()
-    for i, (axis, value) in enumerate([(0, 0.9), (0, 1.0), (1, 0.9), (1, 1.0), (0, 158.1), (0, 158.0), (1, 158.1)]):
-        ends[i, axis] = value
-    wanted = [True, False, True, False, True, False, True, False, False]
-    for found in both(silhouette, lambda: silhouette.cut(ends, middle, S, 640, 480)):
-        np.testing.assert_array_equal(found, wanted)
-    for found in both(silhouette, lambda: silhouette.cut(middle, ends, 640, S, S)):
-        np.testing.assert_array_equal(found, wanted)
+    maps = np.zeros((40, 40), np.float32)
+    maps[10:30, 10:30] = 1.0
+    inside = Roi(320.0, 240.0, 100.0)
+    for which in both(cues, lambda: read(maps, looked(inside))):
+        assert not which.marks.any()
+    # Of 160 points along the region's sides, those of one side: where the image's border lies beside them.
+    for at in ({"cx": 24.5}, {"cx": 614.5}, {"cy": 24.5}, {"cy": 454.5}):
+        for which in both(cues, lambda at=at: read(maps, looked(dataclasses.replace(inside, **at)))):
+            assert 38 <= which.marks.sum() <= 44, at
+    maps[:, 20:] = 1.0
+    for which in both(cues, lambda: read(maps, looked(inside))):
+        right = which.outline[:, 0] > 320 + 49
+        assert which.marks[right].all()
+        assert which.marks.sum() > right.sum() > 60  # and where the region goes on above and below
 
 
-def test_other_arrays_of_points_are_left_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = np.random.default_rng(0).uniform(-2, S + 2, (50, 2)).astype(np.float32)
-    expected = silhouette.cut(points, points, S, S, S)
-    assert expected.any()
-    assert not expected.all()
-    monkeypatch.setattr(silhouette, "core", Untouchable())
-    with pytest.raises(AssertionError, match="cut"):
-        silhouette.cut(points, points, S, S, S)
-    twice = np.repeat(points, 2, axis=0)[::2]
-    for other in (points.astype(np.float64), np.asfortranarray(points), twice):
-        np.testing.assert_array_equal(silhouette.cut(points, other, S, S, S), expected)
-        np.testing.assert_array_equal(silhouette.cut(other, points, S, S, S), expected)
+def test_other_arrays_are_left_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    maps, silhouette = peaks(np.random.default_rng(0), 20, 20, 1.5), region(np.random.default_rng(1), 30)
+    view = looked()
+
+    def keypoints(maps: np.ndarray | None, silhouette: np.ndarray | None) -> np.ndarray:
+        return cues.read_cues(MeshOutput(np.empty((0, 3)), maps, silhouette), view, 0.5, 640, 480).keypoints
+
+    expected = keypoints(maps, silhouette)
+    monkeypatch.setattr(cues, "core", Untouchable())
+    with pytest.raises(AssertionError, match="cues"):
+        keypoints(maps, silhouette)
+    for other, outlined in (
+        (maps.astype(np.float64), silhouette),
+        (maps, silhouette.astype(np.float64)),
+        (np.asfortranarray(maps), silhouette),
+        (maps, np.repeat(silhouette, 2, axis=0)[::2]),
+        (maps, None),
+    ):
+        np.testing.assert_allclose(keypoints(other, outlined), expected, rtol=0, atol=1e-6)
+    assert keypoints(None, silhouette).shape == (0, 2)  # the look gives none
 
 
 def test_buffers_of_the_wrong_size_are_refused() -> None:
@@ -246,17 +289,56 @@ def test_buffers_of_the_wrong_size_are_refused() -> None:
     with pytest.raises(ValueError, match="needs 2 "):
         core.decode_heatmaps(maps, 2, 4, 4, S, 0.5, np.empty((2, 2)), np.empty(3))
     with pytest.raises(ValueError, match="needs 6 "):
-        core.cut(points, points[:2], S, S, S, 1.5, np.zeros(3, np.bool_))
-    with pytest.raises(ValueError, match="needs 25 "):
-        core.outline(maps[0], 5, 0.5, 1.0, 8, 1.0, np.empty((9, 2), np.float32))
-    for cells in (0, -1, 2**40):
-        with pytest.raises(ValueError, match="cells"):
-            core.outline(maps[0], cells, 0.5, 1.0, 8, 1.0, np.empty((9, 2), np.float32))
-    with pytest.raises(ValueError, match="of f"):
-        core.outline(maps[0], 4, 0.5, 1.0, 8, 1.0, np.empty((9, 2)))
-    with pytest.raises(ValueError, match="needs 6 "):
         core.map_points(points[:2], (1, 0, 0, 1, 0, 0), np.empty((3, 2)))
     scores = np.empty(2)
     scores.setflags(write=False)
     with pytest.raises((ValueError, BufferError)):
         core.decode_heatmaps(maps, 2, 4, 4, S, 0.5, np.empty((2, 2)), scores)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"count": 3}, "needs 48 "),
+        ({"cells": 5}, "needs 25 "),
+        ({"cells": 0}, "cells"),
+        ({"cells": -1}, "cells"),
+        ({"cells": 2**40}, "cells"),
+        ({"keypoints": np.empty((3, 2))}, "needs 4 "),
+        ({"scores": np.empty(3)}, "needs 2 "),
+        ({"outline": np.empty((9, 2))}, "of f"),
+        ({"outline": np.empty((8, 2), np.float32)}, "needs 18 "),
+        ({"marks": np.empty(8, np.bool_)}, "needs 16 "),
+        ({"marks": np.empty(9, np.uint8)}, r"of \?"),
+    ],
+)
+def test_cues_into_other_buffers_are_refused(changes: dict, message: str) -> None:
+    silhouette = np.zeros((4, 4), np.float32)
+    given = {
+        "maps": np.zeros((2, 4, 4), np.float32),
+        "count": 2,
+        "rows": 4,
+        "columns": 4,
+        "map": silhouette,
+        "cells": 4,
+    }
+    given |= {
+        "side": S,
+        "cell_centre": 0.5,
+        "affine": WHOLE.affine(S),
+        "image": (640, 480),
+        "limits": (0.5, 8, 0.0, 1.5),
+    }
+    given |= {"keypoints": np.empty((2, 2)), "scores": np.empty(2)}
+    given |= {"outline": np.empty((9, 2), np.float32), "marks": np.empty(9, np.bool_)}
+    assert core.cues(*given.values()) == 0
+    with pytest.raises(ValueError, match=message):
+        core.cues(*(given | changes).values())
+
+
+def test_an_outline_needs_room_for_all_its_points() -> None:
+    maps, silhouette = np.zeros((2, 4, 4), np.float32), np.ones((4, 4), np.float32)
+    for most in (0, 1, 27, 28, 29):
+        made = np.empty((2, 2)), np.empty(2), np.empty((most, 2), np.float32), np.empty(most, np.bool_)
+        found = core.cues(maps, 2, 4, 4, silhouette, 4, 8, 0.5, WHOLE.affine(8), (640, 480), (0.5, 8, 0.0, 1.5), *made)
+        assert found == (28 if most >= 28 else -1)

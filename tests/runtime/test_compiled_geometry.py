@@ -30,6 +30,7 @@ from cmr_runtime import (
     smoothing,
 )
 from cmr_runtime.compiled import core
+from cmr_runtime.cues import Cues
 from cmr_runtime.pipeline import Pipeline
 from cmr_runtime.rig import Entries
 
@@ -103,23 +104,26 @@ def test_extents_and_distances_are_numpys(data: st.DataObject, count: int) -> No
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.data(), st.integers(1, 30), st.floats(-7, 7))
-def test_turned_boxes_are_numpys(data: st.DataObject, count: int, angle: float) -> None:
-    points = data.draw(arrays.arrays(np.float64, (count, 2), elements=st.floats(-1e6, 1e6) | st.just(math.nan)))
-    found, expected = both(roi, lambda: roi._box(points, angle))
+@given(st.data(), st.sampled_from([1, 2, 20, 21, 30]), st.floats(-7, 7))
+def test_squares_are_numpys(data: st.DataObject, count: int, angle: float) -> None:
+    points = data.draw(arrays.arrays(np.float64, (count, 2), elements=st.floats(-1e4, 1e4) | st.just(math.nan)))
+    with np.errstate(all="ignore"):
+        found, expected = both(roi, lambda: roi._square(points, 1.5, angle, of_hand=count == 21))
     if np.isnan(points).any():
-        assert all(map(math.isnan, found))
+        assert math.isnan(found[2])
+        assert math.isnan(expected[2])
     else:
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-7)
 
 
 def test_a_box_of_usual_points() -> None:
     points = np.random.default_rng(1).uniform(0, 500, (21, 2))
     assert motion._extent(points) == np.ptp(points, axis=0).max()
     assert motion._extent(points[:1]) == 1.0
-    (x, y), (far_x, far_y) = points.min(axis=0), points.max(axis=0)
-    assert roi._box(points, 0.0) == (x, far_x, y, far_y)
-    assert roi._box(points, math.pi / 2) == pytest.approx((y, far_y, -far_x, -x))
+    for which in both(roi, lambda: roi._square(points, 2.0, 0.0)):
+        assert which == pytest.approx(
+            (*(points.min(axis=0) + points.max(axis=0)) / 2, 2 * np.ptp(points, axis=0).max(), 0.0)
+        )
     assert motion.mean_distance(points, points + np.array([3, 4])) == pytest.approx(5.0)
 
 
@@ -171,7 +175,7 @@ def test_a_placed_hand_is_numpys(stages: Pipeline, seed: int) -> None:
     # Some joints are behind the camera: their pixels are NaN, as in NumPy.
     place = np.array([0.01, -0.02, 0.06 if seed < 5 else 0.7])
     fit: Any = dataclasses.make_dataclass("Fit", ["scale", "translation"])(1.02, place)
-    cues = pipeline._Cues(rng.uniform(0, 600, (21, 2)), rng.uniform(0, 1, 21), None, None)
+    cues = Cues(rng.uniform(0, 600, (21, 2)), rng.uniform(0, 1, 21), None, None)
     compiled, by_numpy = both(pipeline, lambda: pipeline._placed(vertices, joints, fit, cues, CAMERA))
     assert np.isnan(by_numpy[2]).any() == (seed < 5)
     for a, b in zip(compiled, by_numpy, strict=True):
@@ -207,8 +211,9 @@ def test_what_the_core_cannot_take_is_refused() -> None:
             _relative(mesh, entries, 0, *sizes)
     with pytest.raises(ValueError, match="needs"):
         core.project(np.ones((2, 3)), 1.0, 1.0, 0.0, 0.0, np.ones((1, 2)))
-    with pytest.raises(ValueError, match="no box"):
-        core.box(np.empty((0, 2)), 0.0)
+    for points, ends in ((0, (-1, -1)), (3, (0, 3)), (3, (3, 0)), (3, (0, -1))):
+        with pytest.raises(ValueError, match="square"):
+            core.square(np.ones((points, 2)), 1.0, 0.0, *ends, 0.25)
     with pytest.raises(ValueError, match="no extent"):
         core.extent(np.empty((0, 2)))
     with pytest.raises(ValueError, match="needs"):

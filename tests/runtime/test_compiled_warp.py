@@ -28,7 +28,7 @@ PLAIN = np.ones(3, np.float32), np.zeros(3, np.float32)
 class Alone:
     """A core that must not leave anything to OpenCV."""
 
-    halve, box = core and core.halve, core and core.box
+    halve = core and core.halve
 
     @staticmethod
     def warp(*arguments: Any) -> bool:
