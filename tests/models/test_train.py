@@ -220,6 +220,7 @@ def test_checkpoints_of_all_networks_are_recognised(name, tmp_path):
         (("--processes", "0"), "--processes 0: need at least 1"),
         (("--mesh-levels", "2"), "--mesh-levels are of the network that --start gives"),
         (("--compact",), "--compact is of the network that --start gives"),
+        (("--rank", "8"), "--rank is of a matrix of the network that --start gives"),
         (("--processes", "2", "--device", "cuda"), "--processes 2 are for --device cpu, not cuda"),
         *(
             (("--" + name, "absent"), f"--{name} absent: cannot be used")
@@ -281,6 +282,31 @@ def test_layers_of_the_finest_mesh_levels_are_left_out(data, tmp_path, monkeypat
     for count, message in (("5", "has layers of 4"), ("0", "need at least 1"), ("1", "need 2 to 4")):
         with pytest.raises(SystemExit):
             run(monkeypatch, data, tmp_path / "no", "--start", str(start), "--mesh-levels", count)
+        assert message in capsys.readouterr().err
+
+
+def test_a_matrix_of_lower_rank_begins_as_the_nearest_one(data, tmp_path, monkeypatch, capsys):
+    start, out, again, net = tmp_path / "start.pt", tmp_path / "run", tmp_path / "again", lively_net()
+    save_checkpoint(start, net)
+    whole = net.mesh.global_features.weight
+    most = min(whole.shape)
+
+    def product(folder):
+        other, _ = load_checkpoint(folder / "model.pt")
+        return other.config.rank, other.mesh.global_features[1].weight @ other.mesh.global_features[0].weight
+
+    run(monkeypatch, data, out, "--start", str(start), "--rank", str(most), "--rate", "0", "--minutes", "0")
+    rank, found = product(out)
+    assert rank == most
+    torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-4)
+    run(monkeypatch, data, again, "--start", str(out / "model.pt"), "--rank", "3", "--rate", "0", "--minutes", "0")
+    rank, found = product(again)
+    assert rank == 3
+    lost = torch.linalg.svdvals(whole)[3:].square().sum().sqrt()
+    torch.testing.assert_close(torch.linalg.matrix_norm(found - whole), lost, atol=1e-4, rtol=1e-3)
+    for count, message in ((most + 1, f"need 1 to {most}"), (0, "--rank 0: need at least 1")):
+        with pytest.raises(SystemExit):
+            run(monkeypatch, data, tmp_path / "no", "--start", str(start), "--rank", str(count))
         assert message in capsys.readouterr().err
 
 

@@ -76,6 +76,8 @@ class Mesh(nn.Module):
         pooled, wide = self.trunk.pooled, joints * token // 2
         self.global_features: nn.Module = nn.Linear(pooled, wide)
         if rank is not None:
+            if not 0 < rank <= min(pooled, wide):
+                raise ValueError(f"rank is {rank}, of a matrix {wide} × {pooled}; need 1 to {min(pooled, wide)}")
             self.global_features = nn.Sequential(nn.Linear(pooled, rank, bias=False), nn.Linear(rank, wide))
         self.token = nn.Linear(token + token // 2, token)
         self.presence = nn.Linear(self.trunk.pooled, 1) if recall else None
