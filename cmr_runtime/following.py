@@ -36,8 +36,9 @@ SURE = 0.9
 #: What speaks for a settled side, nats (log-odds): so much when it is settled, two frames that are certain or more that
 #: are in doubt. Looks add to it or take from it; with less the prior does not rest, and without any the side changes.
 SIDE_EVIDENCE = 8.0
-#: At most so much: a hand seen end-on for a while keeps its side.
-MOST_EVIDENCE = 16.0
+#: At most so much, six frames that are certain: frames that follow one another err together, and a hand that turns
+#: through a view along its fingers is taken for the other one for some tenths of a second.
+MOST_EVIDENCE = 32.0
 #: Distance of projected joints and keypoints, over the hand's extent, beyond which there is no hand in the box. Of 381
 #: boxes of hands in the unlabelled photos 0.5 % have more than 0.12; where the network mistakes something else for a
 #: hand, half have more than 0.11.
@@ -88,6 +89,8 @@ class Track:
             view = viewer.sided(image, roi, min_presence)
         else:
             view = viewer(image, roi)
+            if view.presence < min_presence:
+                return None
             self.evidence = min(self.evidence + _log_odds(view.prior.right), MOST_EVIDENCE)
             if self.evidence <= 0.0:
                 self.evidence = SIDE_EVIDENCE
@@ -98,7 +101,9 @@ class Track:
     def keep(self, hand: Hand, time: float) -> Hand:
         """Take over the hand of a frame; return it as the caller sees it."""
         self.motion.update(hand, time)
-        self.side, self.seen = hand.handedness, time
+        if hand.handedness != self.side:
+            self.side, self.evidence = hand.handedness, SIDE_EVIDENCE
+        self.seen = time
         self.sure = self.sure or hand.handedness_score >= SURE
         if self.smoother is None:
             return changed(hand, track_id=self.number)
@@ -158,7 +163,7 @@ class Follower:
             del seen[track]
         for track in _doubles(seen, time):
             del seen[track]
-            track.evidence = max(track.evidence, SIDE_EVIDENCE)  # what it saw was another's hand
+            track.evidence = SIDE_EVIDENCE  # what it saw was another's hand
         shown = {track: track.keep(hand, time) for track, hand in seen.items()}
 
         missing = self._num_hands - len(shown)
@@ -168,7 +173,7 @@ class Follower:
                 hand, left = self._stages.remembered(image, view, camera, metric)
                 if _misfit(hand) <= MISFIT and not any(_same(hand, other) for other in seen.values()):
                     track = self._waiting(hand, shown, time) or self._new(hand, time)
-                    track.rest, said[hand] = Rest(), left
+                    track.rest, track.evidence, said[hand] = Rest(), SIDE_EVIDENCE, left
                     seen[track], shown[track] = hand, track.keep(hand, time)
         waiting = [t for t in self._tracks if t not in shown and time - t.seen <= PATIENCE]
         waiting = sorted(waiting, key=lambda t: -t.seen)[: self._num_hands]
@@ -204,9 +209,10 @@ class Follower:
                     continue
                 spent = hand.times
             view = track.look(self._stages.viewer, image, roi, self._min_presence)
-            track.rest.look(view is not None and track.sided, time)
             if view is None:
+                track.rest.look(False, time)
                 continue
+            track.rest.look(track.sided, time, contradicted=view.prior.right < 0.5)
             hand, left = self._stages.remembered(image, view, camera, metric)
             if self._holds(track, hand, time):
                 hand = hand if spent is None else changed(hand, times=hand.times + spent)

@@ -19,6 +19,8 @@ DOUBTED = 2
 #: Seconds after which the prior is asked again: for the side, which it alone judges. With one second or four the errors
 #: of rendered hands that move are the same, over eight seconds of each.
 RESTED = 3.0
+#: The same where it contradicted the side: frames that follow one another would err together.
+CONTRADICTED = 0.2
 #: What rounding may take off the time between two frames, seconds.
 ROUNDED = 1e-6
 #: How far a hand may have moved in its crop: three times as far as training moves most of what it recalls
@@ -41,26 +43,26 @@ class Rest:
         What was said in the last frame; None if the hand was not seen in it.
     looks : int
         Frames in a row in which the prior looked, and agreed with what was known.
-    looked : float
-        When it did last, seconds.
+    due : float
+        When it has to look again, seconds.
     """
 
     said: Said | None = None
     looks: int = 0
-    looked: float = -math.inf
+    due: float = -math.inf
 
     def allowed(self, region: Roi, last: Roi, seen: float, time: float) -> bool:
         """Whether a look at a region can recall the last one, at what was seen then, and do without the prior."""
-        lately = time - self.looked < RESTED - ROUNDED and time - seen <= HORIZON
+        lately = time < self.due - ROUNDED and time - seen <= HORIZON
         turned = math.remainder(region.angle - last.angle, 2.0 * math.pi)
         alike = abs(turned) <= TURNED and abs(math.log(region.size / last.size)) <= GROWN
         same = alike and region.mirrored == last.mirrored
         return self.said is not None and self.looks >= TRUSTED and lately and same
 
-    def look(self, agreed: bool, time: float) -> None:
-        """Count a look of the prior, which agreed with what was known or did not."""
+    def look(self, agreed: bool, time: float, contradicted: bool = False) -> None:
+        """Count a look of the prior: it agreed with what is known or not, or contradicted the side, not yet enough."""
         self.looks = self.looks + 1 if agreed else 0
-        self.looked = time
+        self.due = time + (CONTRADICTED if contradicted else RESTED)
 
     def doubt(self) -> None:
         """Have the prior look for some frames: the hand did not go on as expected."""

@@ -110,7 +110,7 @@ class HandMeshTracker:
         Execution providers of ONNX Runtime, the preferred one first; the CPU does what none of them takes.
     recall : bool
         In a video, look at a hand that goes on as expected with the second network alone: it takes up its own 2D cues
-        of the last frame. The first is asked again after two seconds, and wherever a hand surprises. Bundles whose
+        of the last frame. The first is asked again after three seconds, and wherever a hand surprises. Bundles whose
         network was not trained for it are always looked at with both.
 
     Raises

@@ -5,8 +5,8 @@
 #include "core.h"
 #include "python.h"
 
-/* Sides that this many cells of maps may have, so that no product of them is too large. */
-#define MOST_CELLS 16384
+/* Cells of a side, so that no product of them is too large. */
+#define MOST_CELLS 4096
 
 /* Heat maps, as both functions take them. */
 typedef struct {
@@ -54,7 +54,7 @@ static Py_ssize_t outlined(CoreBuffers *held, const Outline *o, double side)
 {
     Py_ssize_t most;
     if (o->cells < 1 || o->cells > MOST_CELLS) {
-        PyErr_SetString(PyExc_ValueError, "cmr_runtime._core: a map without cells, or with too many");
+        PyErr_Format(PyExc_ValueError, "cmr_runtime._core: a map of %zd cells a side; needs 1 to %d", o->cells, MOST_CELLS);
         return -2;
     }
     const float *map = core_buffer(held, o->map, "f", o->cells * o->cells, NULL, 0);

@@ -43,13 +43,14 @@ PyObject *core_python_halve(PyObject *self, PyObject *arguments)
         return NULL;
     if (height < 0 || width < 0 || (width > 0 && height > PTRDIFF_MAX / 3 / width) || x < 0 || y < 0 || x > width ||
         y > height || out_height < 0 || out_width < 0 || out_height > (height - y) / 2 || out_width > (width - x) / 2) {
-        PyErr_SetString(PyExc_ValueError, "cmr_runtime._core: half of what is not in the image");
+        PyErr_Format(PyExc_ValueError, "cmr_runtime._core: twice %zd x %zd pixels from (%zd, %zd) on are not in the image of %zd x %zd",
+                     out_width, out_height, x, y, width, height);
         return NULL;
     }
     CoreBuffers held = {.count = 0};
     const uint8_t *pixels = core_buffer(&held, image, "B", 3 * height * width, NULL, 0);
     uint8_t *half = pixels ? core_buffer(&held, out, "B", 3 * out_height * out_width, NULL, 1) : NULL;
-    if (half) {
+    if (half && out_width) {
         Py_BEGIN_ALLOW_THREADS
         core_halve(pixels + 3 * (y * width + x), 3 * width, out_height, out_width, half);
         Py_END_ALLOW_THREADS

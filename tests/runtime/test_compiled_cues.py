@@ -132,9 +132,10 @@ def read(silhouette: np.ndarray, view: View, width: int = 640, height: int = 480
     return cues.read_cues(MeshOutput(np.empty((0, 3)), MAPS, silhouette), view, 0.5, width, height)
 
 
-def outlines(silhouette: np.ndarray, view: View | None = None) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The core's outline and NumPy's of a silhouette, in a crop as it is; marks are alike."""
-    found, expected = both(cues, lambda: read(silhouette, view or looked()))
+def outlines(silhouette: np.ndarray, left: bool = False) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The core's outline and NumPy's of a silhouette, in a crop as it is; marks are alike. Is it `left` to NumPy?"""
+    assert (cues._in_core(MAPS, silhouette, S, 0.5, WHOLE, 640, 480) is None) == left
+    found, expected = both(cues, lambda: read(silhouette, looked()))
     assert (found.outline is None) == (expected.outline is None)
     if expected.outline is None:
         assert found.marks is expected.marks is None
@@ -160,7 +161,7 @@ def test_outlines_beside_cells_that_are_not_finite_are_opencvs(value: float) -> 
     maps = region(np.random.default_rng(0), 40)
     maps[::7, ::5] = value
     with np.errstate(all="ignore"):
-        found, expected = outlines(maps)
+        found, expected = outlines(maps, left=True)
     assert not np.isfinite(expected).all()
     np.testing.assert_array_equal(found, expected)
 
@@ -181,7 +182,8 @@ def test_outlines_in_noise_are_opencvs(seed: int) -> None:
     noise = rng.normal(0, 1, (side, side)).astype(np.float32)
     noise = cv2.GaussianBlur(noise, (0, 0), blur) if blur else noise
     maps = 0.3 * noise / noise.std() + np.float32(rng.uniform(0.2, 0.8))
-    found, expected = outlines((maps > 0.5).astype(np.float32) if seed % 2 else maps)
+    maps = (maps > 0.5).astype(np.float32) if seed % 2 else maps
+    found, expected = outlines(maps, left=seed == 66)  # of which the outline is longest
     if expected is not None:
         assert np.quantile(abs(found - expected), 0.99) < 1e-2  # see above
         assert np.median(abs(found - expected)) < 1e-5
@@ -190,10 +192,34 @@ def test_outlines_in_noise_are_opencvs(seed: int) -> None:
 def test_an_outline_of_very_many_points_is_left_to_opencv() -> None:
     comb = np.zeros((64, 64), np.float32)
     comb[::2], comb[:, 0] = 1.0, 1.0
-    assert cues._in_core(MAPS, comb, S, 0.5, WHOLE, 640, 480) is None
-    found, expected = outlines(comb)
+    found, expected = outlines(comb, left=True)
     assert len(expected) > 32 * 64
     np.testing.assert_array_equal(found, expected)
+
+
+def test_a_border_that_passes_its_first_cell_twice_goes_on() -> None:
+    """At the top two squares touch in a corner of the doubled map, where tracing begins."""
+    maps = np.zeros((12, 12), np.float32)
+    maps[2, 5:8], maps[3, 5:8] = (0.3, 0.6, 0.18), (0.7, 0.4, 0.82)
+    maps[4:9, 2:6] = maps[4:9, 7:11] = 1.0
+    found, expected = outlines(maps)
+    assert len(found) == len(expected) == 73
+
+
+def test_of_regions_as_large_opencvs_is_taken() -> None:
+    for turned in (False, True):
+        maps = np.zeros((20, 20), np.float32)
+        maps[2:6, 2:8] = maps[10:16, 10:14] = 1.0
+        found, expected = outlines(maps.T.copy() if turned else maps)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+
+
+def test_a_cell_alone_has_an_outline_of_one_point() -> None:
+    maps = np.zeros((9, 9), np.float32)
+    maps[4, 4], maps[4, 5], maps[5, 4] = 0.8, 0.2, 0.2
+    made = np.empty((2, 2)), np.empty(2), np.empty((9, 2), np.float32), np.empty(9, np.bool_)
+    limits = (0.5, 1, 0.0, 1.5)
+    assert core.cues(MAPS, 2, 4, 4, maps, 9, S, 0.5, WHOLE.affine(S), (640, 480), limits, *made) == 1
 
 
 def test_the_outline_lies_around_the_region() -> None:

@@ -185,6 +185,18 @@ def test_halves_are_opencvs(data: st.DataObject, height: int, width: int) -> Non
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("shape", [(37, 900), (900, 37), (38, 901)])
+@pytest.mark.parametrize("place", [0.2, 0.8])
+def test_regions_larger_than_a_side_of_the_image_are_opencvs(shape: tuple[int, int], place: float) -> None:
+    """That side is no multiple of the factor, and filled up."""
+    image = photo(3, *shape)
+    roi = Roi(place * shape[1], place * shape[0], 400.0, 0.3)
+    planes = np.empty((3, 40, 40), np.float32)
+    found, expected = both(module, lambda: roi.fill(image, *PLAIN, planes) or planes.copy())
+    assert expected.max() > 100
+    assert abs(found - expected).max() <= 1
+
+
 def test_halves_are_means_rounded_up_from_a_half() -> None:
     image = np.zeros((2, 6, 3), np.uint8)
     image[:, :2] = [[[0, 0, 1], [1, 0, 1]], [[0, 0, 1], [0, 1, 254]]]

@@ -12,9 +12,9 @@ from disc_bundle import draw_disc
 
 from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker, Roi
 from cmr_runtime.finding import ROOMY
-from cmr_runtime.following import Follower, Track
+from cmr_runtime.following import MOST_EVIDENCE, SIDE_EVIDENCE, Follower, Track
 from cmr_runtime.motion import HORIZON, Motion
-from cmr_runtime.resting import DOUBTED, RESTED, TRUSTED, TURNED, Rest
+from cmr_runtime.resting import CONTRADICTED, DOUBTED, RESTED, TRUSTED, TURNED, Rest
 
 W, HEIGHT = 640, 480
 CAMERA = Camera.from_fov(60, W, HEIGHT)
@@ -358,13 +358,13 @@ def test_a_hand_of_doubtful_side_is_always_looked_at(model: Hand) -> None:
 class Judge:
     """Stands for a viewer: tells how probable the side is that the crop shows, and counts looks from both sides."""
 
-    judges = True
+    judges, presence = True, 1.0
 
     def __init__(self) -> None:
         self.both = 0
 
     def __call__(self, right: float, roi: Roi) -> SimpleNamespace:
-        return SimpleNamespace(presence=1.0, prior=SimpleNamespace(right=right))
+        return SimpleNamespace(presence=self.presence, prior=SimpleNamespace(right=right))
 
     def sided(self, right: float, roi: Roi, min_presence: float) -> SimpleNamespace:
         self.both += 1
@@ -375,14 +375,15 @@ class Judge:
     ("before", "right", "frames"),
     [
         ([], 0.001, 2),  # two certain frames
-        ([0.999] * 3, 0.001, 4),  # twice as many where a few were certain of the other side
-        ([0.999] * 300, 0.001, 4),  # and no more for many
-        ([0.999] * 300, 0.2, 12),
+        ([0.999] * 3, 0.001, 5),  # more where a few were certain of the other side
+        ([0.999] * 300, 0.001, 7),  # and so many at most
+        ([0.999] * 300, 0.2, 24),
         ([0.9, 0.1] * 100, 0.001, 2),
     ],
 )
 def test_a_side_changes_when_what_spoke_for_it_is_outweighed(before: list[float], right: float, frames: int) -> None:
     judge, track = Judge(), Track(0, Motion(), None, "right", 0.0, sure=True)
+    track.rest.looks = 9
     for each in before:
         track.look(judge, each, Roi(0.0, 0.0, 1.0), 0.5)
     assert judge.both == 0
@@ -393,15 +394,121 @@ def test_a_side_changes_when_what_spoke_for_it_is_outweighed(before: list[float]
     assert track.rest.looks == 0
 
 
-def test_the_prior_does_not_rest_while_its_looks_contradict_the_side() -> None:
-    judge, track, region = Judge(), Track(0, Motion(), None, "right", 0.0, sure=True), Roi(0.0, 0.0, 1.0)
-    sides = [0.999] * 3 + [0.001] * 2 + [0.9] * 4
-    backed = []
-    for right in sides:
-        track.look(judge, right, region, 0.5)
-        backed.append(track.sided)
-    assert backed == [True, True, True, True, False, False, True, True, True]
-    assert judge.both == 0
+def test_looks_at_what_is_no_hand_say_nothing_of_its_side() -> None:
+    judge, track = Judge(), Track(0, Motion(), None, "right", 0.0, sure=True)
+    judge.presence = 0.4
+    for right in (0.999, 0.001, 0.001, 0.001):
+        assert track.look(judge, right, Roi(0.0, 0.0, 1.0), 0.5) is None
+    assert (track.evidence, judge.both) == (SIDE_EVIDENCE, 0)
+
+
+class Judged(World):
+    """A world whose viewer tells sides: hands are (root, side), and of a crop that shows its side as right, `right`."""
+
+    def __init__(self, model: Hand, num_hands: int = 1) -> None:
+        super().__init__(model, num_hands)
+        self.right, self.told = 0.999, []
+        self.viewer = self
+        self._follower = Follower(self, self._find, num_hands, 0.5, lambda: None)
+
+    judges = recalls = True
+
+    def __call__(self, image: np.ndarray, roi: Roi) -> SimpleNamespace:
+        self.looked += 1
+        view = self._look(image, roi, 0.5)
+        as_right = view.seen is not None and (view.seen[1] == "left") == roi.mirrored
+        view.prior = SimpleNamespace(right=self.right if as_right else 1.0 - self.right)
+        return view
+
+    def sided(self, image: np.ndarray, roi: Roi, min_presence: float) -> SimpleNamespace:
+        looks = self(image, roi), self(image, roi.flipped())
+        return max(looks, key=lambda view: view.prior.right)
+
+    def recall(self, image: np.ndarray, roi: Roi, said: tuple) -> SimpleNamespace:
+        view = self._recall(image, roi, said)
+        view.prior = said[2]
+        return view
+
+    def remembered(self, image: np.ndarray, view: SimpleNamespace, camera: Camera, metric: bool) -> tuple[Hand, object]:
+        hand, (_, seen) = super().remembered(image, view, camera, metric)
+        side, prior = (
+            "left" if view.roi.mirrored else "right",
+            getattr(view, "prior", SimpleNamespace(right=self.right)),
+        )
+        return dataclasses.replace(hand, handedness=side, handedness_score=prior.right), ("said", seen, prior)
+
+
+def _looks(world: World, *hands: tuple) -> int:
+    """Looks of the prior in the next frame."""
+    before = world.looked
+    world.frame(*hands)
+    return world.looked - before
+
+
+@pytest.mark.parametrize(("right", "longest"), [(0.999, 30), (0.9, 72), (0.75, 144)])
+def test_a_side_that_was_wrong_is_put_right_soon_after_the_prior_looks(model: Hand, right: float, longest: int) -> None:
+    world, hand, other = Judged(model), ((0.0, 0.0, 0.5), "right"), ((0.0, 0.0, 0.5), "left")
+    for _ in range(40):
+        world.frame(hand)
+    assert _looks(world, hand) == 0
+    world.right = right
+    waited = 0
+    while not _looks(world, other):
+        waited += 1
+    assert waited <= 30 * RESTED
+    frames = 0  # a look in six while there is much evidence
+    while world.frame(other)[0].handedness == "right":
+        frames += 1
+        assert frames <= longest
+    world.right = 0.999  # and then it rests again
+    assert [_looks(world, other) for _ in range(8)][-1] == 0
+
+
+def test_a_hand_that_is_seen_end_on_for_a_while_keeps_its_side(model: Hand) -> None:
+    world, hand = Judged(model), ((0.0, 0.0, 0.5), "right")
+    for _ in range(10):
+        world.frame(hand)
+    world.right = 0.2
+    while not _looks(world, hand):
+        assert world._follower._tracks[0].side == "right"
+    spacing = round(30 * CONTRADICTED)
+    looks = [_looks(world, hand) for _ in range(4 * spacing)]
+    assert looks == 4 * [*[0] * (spacing - 1), 1]
+    assert world._follower._tracks[0].side == "right"
+
+
+def test_a_hand_that_is_found_anew_begins_with_little_evidence(model: Hand) -> None:
+    world = Judged(model)
+    for _ in range(10):
+        world.frame(((0.0, 0.0, 0.5), "right"))
+    (track,) = world._follower._tracks
+    assert track.evidence == MOST_EVIDENCE
+    for _ in range(5):
+        world.frame()
+    world.frame(((0.12, 0.0, 0.5), "right"))
+    assert world._follower._tracks == [track]
+    assert track.evidence == SIDE_EVIDENCE
+    assert _looks(world, ((0.12, 0.0, 0.5), "right")) > 0
+
+
+def test_a_recalled_hand_that_does_not_hold_is_looked_at_in_the_next_frame_too(model: Hand) -> None:
+    world, hand = _settled(model, ((0.0, 0.0, 0.5), "right")), ((0.0, 0.0, 0.5), "right")
+    recall, remembered = world.viewer.recall, world.remembered
+
+    def misfit(image: np.ndarray, view: SimpleNamespace, *others: object) -> tuple[Hand, object]:
+        found, said = remembered(image, view, *others)
+        off = dataclasses.replace(found.registration, residual_2d=1e3)
+        return (dataclasses.replace(found, registration=off) if view.recalled else found), said
+
+    def recalled(*arguments: object) -> SimpleNamespace:
+        view = recall(*arguments)
+        view.recalled = len(world.recalled) == 1  # the first one
+        return view
+
+    look = world._look
+    world._look = lambda *arguments: SimpleNamespace(**vars(look(*arguments)), recalled=False)
+    world.viewer.recall, world.remembered = recalled, misfit
+    assert [(_looks(world, hand), len(world.recalled)) for _ in range(3)] == [(1, 1), (1, 1), (0, 2)]
 
 
 def test_rest_needs_a_region_that_is_as_it_was() -> None:
