@@ -40,9 +40,9 @@ FILES = ("rgba", "silhouette", "vertices", "keypoints", "focal")
 class Mix:
     """What a batch is made of and how far it is augmented."""
 
-    rendered: int = 16
+    rendered: int = 14
     photos: int = 12
-    empty: int = 4
+    empty: int = 6
     mirrored: float = 0.25  # share shown as left hands: presence, handedness and 2D cues only
     tracked: float = 0.7  # share cut as the tracker cuts a hand that it has seen
     lean: float = 0.2  # standard deviation of its turn from upright there, radians
