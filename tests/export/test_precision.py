@@ -127,7 +127,7 @@ def test_the_eight_bit_network_sees_the_same_hands():
         wanted, found = (run_bundle(made(precision).bundle, image[None]) for precision in ("fp32", "int8"))
         off.append(np.linalg.norm(wanted["vertices"] - found["vertices"], axis=2).mean())
         maps.append(np.abs(wanted["refined_heatmaps"] - found["refined_heatmaps"]).mean())
-    assert np.mean(off) < 2e-3
+    assert np.mean(off) < 2.5e-3
     assert np.mean(maps) < 1e-3
 
 
