@@ -212,7 +212,7 @@ class Follower:
             if view is None:
                 track.rest.look(False, time)
                 continue
-            track.rest.look(track.sided, time, contradicted=view.prior.right < 0.5)
+            track.rest.look(track.sided, time, contradicted=self._stages.viewer.judges and view.prior.right < 0.5)
             hand, left = self._stages.remembered(image, view, camera, metric)
             if self._holds(track, hand, time):
                 hand = hand if spent is None else changed(hand, times=hand.times + spent)

@@ -25,7 +25,7 @@ static void halve_rest(const uint8_t *above, const uint8_t *below, ptrdiff_t x, 
 #if defined(__GNUC__) && defined(__x86_64__)
 
 /* Four pixels of a row, twelve bytes in each half of a vector: sums of two neighbours, channel by channel. */
-static inline __attribute__((always_inline)) TARGET_AVX2 __m256i neighbours(const uint8_t *row)
+CORE_INLINE TARGET_AVX2 __m256i neighbours(const uint8_t *row)
 {
     const __m256i pairs = _mm256_setr_epi8(0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11, -1, -1, -1, -1, /* and the other half */
                                            0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11, -1, -1, -1, -1);

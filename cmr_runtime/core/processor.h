@@ -6,6 +6,13 @@
 #ifndef CMR_CORE_PROCESSOR_H
 #define CMR_CORE_PROCESSOR_H
 
+/* What is compiled anew into each of its callers, with the instructions that those have. */
+#ifdef __GNUC__
+#define CORE_INLINE static inline __attribute__((always_inline))
+#else
+#define CORE_INLINE static inline
+#endif
+
 #if defined(__GNUC__) && defined(__x86_64__)
 
 #define TARGET_AVX512 __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")))

@@ -8,12 +8,6 @@
 #include <math.h>
 #include <string.h>
 
-#ifdef __GNUC__
-#define INLINE static inline __attribute__((always_inline))
-#else
-#define INLINE static inline
-#endif
-
 /* Cells that are looked at abreast. */
 #define LANES 16
 
@@ -37,7 +31,7 @@ static int finite(const float *cells, ptrdiff_t count)
 }
 
 /* One row of a map at twice its width: between two cells a quarter of the way from one to the other. */
-INLINE void double_row(const float *restrict row, ptrdiff_t side, float *restrict wide)
+CORE_INLINE void double_row(const float *restrict row, ptrdiff_t side, float *restrict wide)
 {
     const ptrdiff_t last = side - 1;
     wide[0] = row[0];
@@ -48,7 +42,7 @@ INLINE void double_row(const float *restrict row, ptrdiff_t side, float *restric
     wide[2 * last + 1] = row[last];
 }
 
-INLINE void mark_row(const float *restrict near, const float *restrict far, ptrdiff_t width, float level, int8_t *restrict marks)
+CORE_INLINE void mark_row(const float *restrict near, const float *restrict far, ptrdiff_t width, float level, int8_t *restrict marks)
 {
     for (ptrdiff_t column = 0; column < width; column++)
         marks[column] = near[column] * 0.75f + far[column] * 0.25f >= level;
@@ -56,7 +50,7 @@ INLINE void mark_row(const float *restrict near, const float *restrict far, ptrd
 
 /* Where a map of twice the size is on the level, between the cells of `map` linearly: rows first, as OpenCV does, so that
  * both round alike. `marks` has a border of zeros, `rows` room for three rows. */
-INLINE void mark(const float *map, ptrdiff_t side, float level, int8_t *marks, float *rows)
+CORE_INLINE void mark(const float *map, ptrdiff_t side, float level, int8_t *marks, float *rows)
 {
     const ptrdiff_t width = 2 * side, last = side - 1, line = width + 2;
     float *before = rows, *here = rows + width, *after = rows + 2 * width;

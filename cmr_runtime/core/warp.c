@@ -17,12 +17,6 @@
 /* Farthest that a crop may reach, pixels: whole numbers up to there are exact in single precision. */
 #define FARTHEST 16777216.0
 
-#ifdef __GNUC__
-#define INLINE static inline __attribute__((always_inline))
-#else
-#define INLINE static inline
-#endif
-
 typedef struct {
     const uint8_t *pixels;
     ptrdiff_t height, width;
@@ -42,12 +36,12 @@ typedef struct {
 } Sampled;
 
 /* a b + c, rounded once, where the processor does that. */
-INLINE float fused_or_not(int fused, float a, float b, float c)
+CORE_INLINE float fused_or_not(int fused, float a, float b, float c)
 {
     return fused ? fmaf(a, b, c) : a * b + c;
 }
 
-INLINE void locate(int fused, const Row *row, ptrdiff_t first, int count, Sampled *to)
+CORE_INLINE void locate(int fused, const Row *row, ptrdiff_t first, int count, Sampled *to)
 {
     for (int i = 0; i < count; i++) {
         const float at = (float)((int32_t)first + i);
@@ -104,7 +98,7 @@ static void gather(const Source *source, int count, Sampled *to)
 }
 
 /* Whether all neighbours lie in the image. */
-INLINE int whole(const Source *source, int count, const Sampled *to)
+CORE_INLINE int whole(const Source *source, int count, const Sampled *to)
 {
     const int32_t last_column = (int32_t)source->width - 2, last_line = (int32_t)source->height - 2;
     int outside = 0;
@@ -113,12 +107,12 @@ INLINE int whole(const Source *source, int count, const Sampled *to)
     return !outside;
 }
 
-INLINE float low_byte(uint32_t value)
+CORE_INLINE float low_byte(uint32_t value)
 {
     return (float)(int32_t)(value & 255);
 }
 
-INLINE float blended(int fused, const Sampled *from, int i, int shift)
+CORE_INLINE float blended(int fused, const Sampled *from, int i, int shift)
 {
     const float a = low_byte(from->a[i] >> shift), b = low_byte(from->b[i] >> shift);
     const float c = low_byte(from->c[i] >> shift), d = low_byte(from->d[i] >> shift);
@@ -128,7 +122,7 @@ INLINE float blended(int fused, const Sampled *from, int i, int shift)
     return whole - 12582912.0f;
 }
 
-INLINE void sample(int fused, const Source *source, const Row *row, ptrdiff_t size, float *out)
+CORE_INLINE void sample(int fused, const Source *source, const Row *row, ptrdiff_t size, float *out)
 {
     const ptrdiff_t plane = size * size;
     Sampled found;

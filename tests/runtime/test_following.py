@@ -421,6 +421,8 @@ class Judged(World):
         return view
 
     def sided(self, image: np.ndarray, roi: Roi, min_presence: float) -> SimpleNamespace:
+        if not self.judges:
+            return self(image, roi)
         looks = self(image, roi), self(image, roi.flipped())
         return max(looks, key=lambda view: view.prior.right)
 
@@ -475,6 +477,14 @@ def test_a_hand_that_is_seen_end_on_for_a_while_keeps_its_side(model: Hand) -> N
     looks = [_looks(world, hand) for _ in range(4 * spacing)]
     assert looks == 4 * [*[0] * (spacing - 1), 1]
     assert world._follower._tracks[0].side == "right"
+
+
+def test_where_the_side_is_known_the_prior_rests_whatever_it_says_of_it(model: Hand) -> None:
+    world, hand = Judged(model), ((0.0, 0.0, 0.5), "right")
+    world.judges, world.right = False, 0.1
+    for _ in range(10):
+        world.frame(hand)
+    assert [_looks(world, hand) for _ in range(round(20 * RESTED))] == [0] * round(20 * RESTED)
 
 
 def test_a_hand_that_is_found_anew_begins_with_little_evidence(model: Hand) -> None:
