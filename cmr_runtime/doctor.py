@@ -107,6 +107,7 @@ def examine(model: str | None = None, threads: int = 1) -> Report:
     report.checks.extend(_packages())
     report.checks.append(Check("compiled core", True, _compiled()))
     _attempt(report, "providers", _providers)
+    _attempt(report, "solver", _solver)
     bundle = _attempt(report, "bundle", lambda: _bundle(model))
     if bundle is not None:
         _attempt(report, "self-test", lambda: _self_test(bundle, threads, report.stages_ms))
@@ -223,6 +224,16 @@ def _providers() -> tuple[None, bool, str]:
 
     providers = onnxruntime.get_available_providers()
     return None, "CPUExecutionProvider" in providers, ", ".join(providers)
+
+
+def _solver() -> tuple[None, bool, str]:
+    """Solve a program whose minimum is on a bound: a tracker takes the solver for such hands alone."""
+    from .registration.solvers import make_solver
+
+    solve = make_solver("osqp").solve
+    found = solve(np.eye(4), np.array([-0.1, 0.2, -0.3, -1.0]), np.array([0.4, 0.8]), np.array([2.0, 1.2]))
+    off = float(np.abs(found - [0.1, -0.2, 0.4, 1.0]).max())
+    return None, off < 1e-6, f"a small program is solved by OSQP, {off:.0e} from its minimum"
 
 
 def _bundle(model: str | None) -> tuple[Bundle, bool, str]:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,7 @@ DEEPEST = 8192
 Limits = tuple[float, float]
 FREE: Limits = (-math.inf, math.inf)
 _Floats = npt.NDArray[np.float32]
+_Kind = TypeVar("_Kind", np.float32, np.int32)
 _Fields = Mapping[str, float]
 _EMPTY: _Fields = MappingProxyType({})
 
@@ -124,8 +125,7 @@ class Builder:
         return self._keep(values.astype(np.int32), self._whole, "whole")
 
     def _keep(self, values: npt.NDArray[Any], store: list[npt.NDArray[Any]], kind: str) -> int:
-        flat = values.reshape(-1)
-        store.append(np.pad(flat, (0, -flat.size % PANEL)))
+        store.append(wide(values.reshape(-1)))
         at = self._kept[kind]
         self._kept[kind] += store[-1].size
         if self._kept[kind] > MOST:
@@ -198,10 +198,14 @@ def _described(name: str, each: Map) -> dict[str, float]:
     return {name: each.start()}
 
 
-def wide(values: _Floats) -> _Floats:
+def wide(values: npt.NDArray[_Kind]) -> npt.NDArray[_Kind]:
     """Fill the last axis up to whole panels."""
     last = values.shape[-1]
-    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, filled(last) - last)])
+    if last == filled(last):
+        return values
+    whole = np.zeros((*values.shape[:-1], filled(last)), values.dtype)
+    whole[..., :last] = values
+    return whole
 
 
 def limits(act: Any) -> Limits:

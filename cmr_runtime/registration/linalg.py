@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @cache
 def load() -> ModuleType:
-    """Import SciPy's LAPACK when a registrar is made: it would double the time in which the package loads."""
+    """Import SciPy's LAPACK where it is needed first: it would double the time in which the package loads."""
     from scipy.linalg import lapack
 
     module: ModuleType = lapack

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ..compiled import core
 from ..errors import InputError
 from . import blend as blending
 from .checks import Inputs, check_camera, check_inputs, check_length, check_pair, check_prior
@@ -107,9 +108,10 @@ class Registrar:
         self._blend = blend
         self._depth_bounds = (nearest, farthest)
         self._solver: Solver = make_solver(solver)
-        load()  # not in the first frame
         self._depths = self._scales = (0.0, 0.0)
-        self._settings = settings() if blend == "covariance" else None
+        self._settings = settings() if blend == "covariance" and core is not None else None
+        if self._settings is None:
+            load()  # not in the first frame
 
     def __call__(
         self,

@@ -13,6 +13,7 @@ finds which bounds bind long before it finds where. Where one binds, `active_set
 from __future__ import annotations
 
 import importlib
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -96,15 +97,19 @@ class OsqpSolver:
 
     The step size stays fixed and every solve starts afresh, so a result depends on its own problem only: not on the
     clock (as OSQP's adaptive step size does) nor on earlier calls. One object serves one thread.
+
+    It is imported and set up for the first hand that reaches a bound, which few do: with SciPy's sparse matrices it
+    takes as long to import as all else that a tracker needs.
     """
 
-    def __init__(self) -> None:
+    @cached_property
+    def _osqp(self) -> Any:
         import osqp
         from scipy.sparse import csc_matrix, eye
 
         constraints = csc_matrix((np.ones(3), np.array([0, 0, 1]), np.array([0, 0, 0, 1, 3])), shape=(2, 4))
-        self._osqp: Any = osqp.OSQP()
-        self._osqp.setup(
+        solver = osqp.OSQP()
+        solver.setup(
             eye(4, format="csc"),
             np.zeros(4),
             constraints,
@@ -120,6 +125,7 @@ class OsqpSolver:
             max_iter=500,
             polishing=False,
         )
+        return solver
 
     def solve(self, P: FloatArray, q: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
         """See `Solver.solve`."""

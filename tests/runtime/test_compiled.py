@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """When the compiled core is taken, and which arrays it takes as they are."""
 
+import subprocess
 import sys
 from types import ModuleType
 
@@ -9,6 +10,7 @@ import pytest
 
 from cmr_runtime import Camera, Roi, compiled
 from cmr_runtime.heatmaps import decode
+from cmr_runtime.plan.session import kernels
 from cmr_runtime.silhouette import contour
 
 
@@ -44,6 +46,24 @@ def test_one_that_does_not_load_is_told_with_its_reason(monkeypatch: pytest.Monk
     assert found is None
     assert state.startswith(f"{compiled.ABSENT} (")
     assert "_core" in state
+
+
+_TRACKED = """
+import sys
+from cmr_runtime import Bundle, HandMeshTracker
+from cmr_runtime.doctor import drawn_hand
+bundle = Bundle.default()
+with HandMeshTracker(bundle) as tracker:
+    (hand,) = tracker.track(*drawn_hand(bundle.topology)[:2])
+assert not hand.registration.bounds_active
+print(sorted({"onnxruntime", "osqp", "scipy"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.skipif(not kernels(), reason="without the core all of it is needed")
+def test_an_ordinary_hand_loads_nothing_that_only_others_need() -> None:
+    done = subprocess.run([sys.executable, "-c", _TRACKED], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def out_of_place(array: np.ndarray) -> np.ndarray:

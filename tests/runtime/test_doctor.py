@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cmr_runtime import Bundle, Topology
+from cmr_runtime.compiled import core
 from cmr_runtime.doctor import drawn_hand, examine, main
 from cmr_runtime.plan.session import kernels
 
@@ -19,7 +20,9 @@ def test_a_sound_installation(capsys: pytest.CaptureFixture) -> None:
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is True
     names = [check["name"] for check in report["checks"]]
-    assert {"python", "numpy", "onnxruntime", "compiled core", "providers", "bundle", "self-test"} <= set(names)
+    assert {"python", "numpy", "onnxruntime", "compiled core", "providers", "solver", "bundle", "self-test"} <= set(
+        names
+    )
     assert set(report["stages_ms"]) == {"crop", "prior", "mesh", "decode", "registration", "total"}
     assert all(time > 0 for time in report["stages_ms"].values())
     assert main([]) == 0
@@ -92,6 +95,7 @@ def absent(name):
     return version(name)
 importlib.metadata.version = absent
 sys.modules[sys.argv[1]] = None
+from cmr_runtime.compiled import core
 from cmr_runtime.doctor import main
 sys.exit(main([]))
 """
@@ -103,8 +107,9 @@ sys.exit(main([]))
         # where plans run all networks, the self-test does without it
         ("onnxruntime", "onnxruntime", ["providers"] if kernels() else ["providers", "self-test"]),
         ("cv2", "opencv-", ["self-test"]),
-        ("osqp", "osqp", ["self-test"]),
-        ("scipy", "scipy", ["self-test"]),
+        # the drawn hand reaches no bound
+        ("osqp", "osqp", ["solver"]),
+        ("scipy", "scipy", ["solver"] if core is not None else ["solver", "self-test"]),
     ],
 )
 def test_a_required_package_that_is_absent_is_wrong(module: str, package: str, blind: list[str]) -> None:
