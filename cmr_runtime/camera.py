@@ -7,6 +7,7 @@ import json
 import math
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,7 @@ class Camera:
         cx, cy = self.cx * larger + shift, self.cy * larger + shift
         return Camera(self.fx * larger, self.fy * larger, cx, cy, width, height)
 
-    @property
+    @cached_property
     def pinhole(self) -> tuple[float, float, float, float]:
         """fx, fy, cx and cy, pixels."""
         return self.fx, self.fy, self.cx, self.cy

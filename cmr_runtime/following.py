@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
+from operator import attrgetter
 from time import perf_counter
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from .camera import Camera
 from .finding import Finder
 from .motion import Motion, extent, mean_distance
-from .pipeline import Pipeline
+from .pipeline import Pipeline, Placed
 from .recall import Said
 from .resting import SHOCK, SURPRISE, Rest
 from .results import Hand, changed
@@ -31,6 +32,8 @@ __all__ = ["Follower", "Track"]
 
 _Image = npt.NDArray[np.uint8]
 
+#: What tracks are sorted by.
+_NUMBER, _SEEN = attrgetter("number"), attrgetter("seen")
 #: A hand's side is settled once it was this probable; until then each frame is looked at from both sides.
 SURE = 0.9
 #: What speaks for a settled side, nats (log-odds): so much when it is settled, two frames that are certain or more that
@@ -158,26 +161,23 @@ class Follower:
     def __call__(self, image: _Image, camera: Camera, metric: bool, time: float) -> list[Hand]:
         """Return the hands of the next frame, those followed longest first; `time` in seconds, always later."""
         seen, said = self._again(image, camera, metric, time)
-        _exchange(seen, time)
-        for track in _mixtures(seen, time):
-            del seen[track]
-        for track in _doubles(seen, time):
-            del seen[track]
-            track.evidence = SIDE_EVIDENCE  # what it saw was another's hand
+        if len(seen) > 1:
+            _tell_apart(seen, time)
         shown = {track: track.keep(hand, time) for track, hand in seen.items()}
 
         missing = self._num_hands - len(shown)
         if missing > 0:
             known = [track.motion.roi(time, camera) for track in shown]
             for view in self._find(image, missing, known):
-                hand, left = self._stages.remembered(image, view, camera, metric)
-                if _misfit(hand) <= MISFIT and not any(_same(hand, other) for other in seen.values()):
+                placed = self._stages.placed(image, view, camera, metric)
+                hand = placed.hand
+                if _misfit(placed) <= MISFIT and not any(_same(hand, other) for other in seen.values()):
                     track = self._waiting(hand, shown, time) or self._new(hand, time)
-                    track.rest, track.evidence, said[hand] = Rest(), SIDE_EVIDENCE, left
+                    track.rest, track.evidence, said[hand] = Rest(), SIDE_EVIDENCE, placed.said
                     seen[track], shown[track] = hand, track.keep(hand, time)
-        waiting = [t for t in self._tracks if t not in shown and time - t.seen <= PATIENCE]
-        waiting = sorted(waiting, key=lambda t: -t.seen)[: self._num_hands]
-        self._tracks = sorted([*shown, *waiting], key=lambda t: t.number)
+        waiting = [track for track in self._tracks if track not in shown and time - track.seen <= PATIENCE]
+        waiting.sort(key=_SEEN, reverse=True)
+        self._tracks = sorted([*shown, *waiting[: self._num_hands]], key=_NUMBER)
         for track in self._tracks:
             track.rest.said = said[seen[track]] if track in shown else None
         return [shown[track] for track in self._tracks if track in shown]
@@ -192,37 +192,39 @@ class Follower:
         seen: dict[Track, Hand] = {}
         said: dict[Hand, Said] = {}
         regions = {track: track.motion.roi(time, camera) for track in self._tracks}
-        for track in sorted(self._tracks, key=lambda t: (-t.seen, t.number)):
+        for track in sorted(self._tracks, key=_SEEN, reverse=True):  # those of one time stay in their order
             if len(seen) == self._num_hands:
                 break
             roi, spent = regions[track], None
-            alone = not any(roi.overlap(other) for key, other in regions.items() if key is not track)
+            others = [other for key, other in regions.items() if key is not track]
+            alone = not any(map(roi.overlap, others))
             # Hands that may touch are told apart by the prior.
             view = track.recalled(self._stages.viewer, image, roi, time) if alone else None
             if view is not None:
-                hand, left = self._stages.remembered(image, view, camera, metric)
-                holds, surprise = self._holds(track, hand, time), track.motion.surprise(hand, time)
+                placed = self._stages.placed(image, view, camera, metric)
+                holds = self._holds(track, placed, time)
+                surprise = track.motion.surprise(placed.projected, placed.extent, time, camera)
                 if not holds or surprise > SURPRISE:
                     track.rest.doubt()
                 if holds and surprise <= SHOCK:
-                    seen[track], said[hand] = hand, left
+                    seen[track], said[placed.hand] = placed.hand, placed.said
                     continue
-                spent = hand.times
+                spent = placed.hand.times
             view = track.look(self._stages.viewer, image, roi, self._min_presence)
             if view is None:
                 track.rest.look(False, time)
                 continue
             track.rest.look(track.sided, time, contradicted=self._stages.viewer.judges and view.prior.right < 0.5)
-            hand, left = self._stages.remembered(image, view, camera, metric)
-            if self._holds(track, hand, time):
-                hand = hand if spent is None else changed(hand, times=hand.times + spent)
-                seen[track], said[hand] = hand, left
+            placed = self._stages.placed(image, view, camera, metric)
+            if self._holds(track, placed, time):
+                hand = placed.hand if spent is None else changed(placed.hand, times=placed.hand.times + spent)
+                seen[track], said[hand] = hand, placed.said
         return seen, said
 
-    def _holds(self, track: Track, hand: Hand, time: float) -> bool:
+    def _holds(self, track: Track, placed: Placed, time: float) -> bool:
         """Whether a hand may be the track's: it is one, its mesh and the image agree, and it can have come there."""
-        there = hand.score >= self._min_presence and _misfit(hand) <= MISFIT
-        return there and track.motion.possible(hand.translation, time)
+        there = placed.hand.score >= self._min_presence and _misfit(placed) <= MISFIT
+        return there and track.motion.possible(placed.hand.translation, time)
 
     def _waiting(self, hand: Hand, shown: dict[Track, Hand], time: float) -> Track | None:
         """Return the track that may have waited for this hand."""
@@ -240,9 +242,19 @@ class Follower:
         return Track(self._next - 1, Motion(), self._smoother(), hand.handedness, time)
 
 
-def _misfit(hand: Hand) -> float:
+def _misfit(placed: Placed) -> float:
     """How badly mesh and image agree, as a part of the hand's extent."""
-    return hand.registration.residual_2d / extent(hand)
+    return placed.hand.registration.residual_2d / placed.extent
+
+
+def _tell_apart(seen: dict[Track, Hand], time: float) -> None:
+    """Give each of several tracks its own hand, and leave those without one out."""
+    _exchange(seen, time)
+    for track in _mixtures(seen, time):
+        del seen[track]
+    for track in _doubles(seen, time):
+        del seen[track]
+        track.evidence = SIDE_EVIDENCE  # what it saw was another's hand
 
 
 def _exchange(seen: dict[Track, Hand], time: float) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ from .finding import ROOMY
 from .results import Hand
 from .roi import Roi
 
-__all__ = ["Motion", "extent", "mean_distance"]
+__all__ = ["Motion", "extent", "extent_of", "mean_distance"]
 
 _Float = npt.NDArray[np.float64]
 
@@ -37,7 +36,7 @@ class Motion:
         # Direction at a depth of 1 and the logarithm of the depth, and what they change by in a second.
         self._at = self._velocity = (0.0, 0.0, 0.0)
         self._time = -math.inf
-        self._expected: tuple[float, Camera, _Float] | None = None
+        self._expected: tuple[float, Camera, _Float, float] | None = None
 
     def update(self, hand: Hand, time: float) -> None:
         """Take over the hand of a frame, seconds."""
@@ -56,12 +55,12 @@ class Motion:
         self._roi = hand.roi
         self._expected = None
 
-    def root(self, time: float) -> _Float:
-        """Where the root is expected, (3,) metres, camera frame."""
+    def root(self, time: float) -> tuple[float, float, float]:
+        """Where the root is expected, metres, camera frame."""
         ahead = min(time - self._time, HORIZON)
         (x, y, log_depth), (dx, dy, deeper) = self._at, self._velocity
         depth = math.exp(log_depth + ahead * deeper)
-        return np.array([depth * (x + ahead * dx), depth * (y + ahead * dy), depth])
+        return depth * (x + ahead * dx), depth * (y + ahead * dy), depth
 
     @property
     def region(self) -> Roi:
@@ -70,15 +69,21 @@ class Motion:
 
     def points(self, time: float, camera: Camera) -> _Float:
         """Where the joints are expected, (J, 2) pixels: as they were placed, steadier than 2D keypoints."""
-        if self._expected is None or self._expected[:2] != (time, camera):  # a frame asks for them twice
-            self._expected = time, camera, camera.project(self._shape + self.root(time))
-        return self._expected[2]
+        return self._expect(time, camera)[0]
+
+    def _expect(self, time: float, camera: Camera) -> tuple[_Float, float]:
+        """Return these points, and the largest of their coordinates but for its sign."""
+        known = self._expected
+        if known is None or known[0] != time or known[1] is not camera:  # a frame asks for them twice
+            points, farthest = _project_placed(self._shape, self.root(time), camera)
+            self._expected = known = time, camera, points, farthest
+        return known[2], known[3]
 
     def roi(self, time: float, camera: Camera) -> Roi:
         """Where to look for the hand, turned so that it points up; the last region if it goes out of reach."""
-        points = self.points(time, camera)
+        points, farthest = self._expect(time, camera)
         # Of a hand that is expected to pass the camera, the image has no place, or none that can be looked at.
-        if not np.abs(points).max() <= MAX_REACH:
+        if not farthest <= MAX_REACH:
             return self._roi
         roi = Roi.upright(points, ROOMY, self._roi.angle, self._roi.mirrored)
         return roi if roi.size <= MAX_REACH else self._roi
@@ -92,33 +97,44 @@ class Motion:
     def distance(self, hand: Hand, time: float) -> float:
         """How far a hand of a frame is from where this one is expected: in extents, a doubled depth counting as one."""
         root = self.root(time)
-        places = hand.camera.project(np.stack([root, hand.translation]))
+        places = hand.camera.project(np.stack([np.array(root), hand.translation]))
         apart = math.dist(*places) / extent(hand)
         return apart + abs(math.log2(hand.translation[2] / root[2]))
 
-    def surprise(self, hand: Hand, time: float) -> float:
-        """Mean distance of a hand's joints in the image from where they are expected, in extents."""
-        placed = hand.camera.project(hand.joints)
-        return mean_distance(placed, self.points(time, hand.camera)) / _extent(placed)
+    def surprise(self, projected: _Float, extent: float, time: float, camera: Camera) -> float:
+        """Mean distance of a hand's joints in the image, (J, 2), from where they are expected, in its extents."""
+        return mean_distance(projected, self.points(time, camera)) / extent
 
 
 def extent(hand: Hand) -> float:
     """Larger side of the box around the placed joints, pixels."""
-    return _extent(hand.camera.project(hand.joints))
+    return extent_of(hand.camera.project(hand.joints))
 
 
 def mean_distance(points: _Float, others: _Float) -> float:
     """Mean distance of points, (N, 2) float64, from others, one by one."""
     if core is not None and taken(points, np.float64) and taken(others, np.float64):
-        return cast("float", core.mean_distance(points, others))
+        mean: float = core.mean_distance(points, others)
+        return mean
     return float(np.linalg.norm(points - others, axis=1).mean())
 
 
-def _extent(points: _Float) -> float:
+def extent_of(points: _Float) -> float:
     """Larger side of the box around points, (N, 2) float64 pixels, 1 at least."""
     if core is not None and taken(points, np.float64):
-        return max(cast("float", core.extent(points)), 1.0)
+        side: float = core.extent(points)
+        return max(side, 1.0)
     return max(float(np.ptp(points, axis=0).max()), 1.0)
+
+
+def _project_placed(points: _Float, root: tuple[float, float, float], camera: Camera) -> tuple[_Float, float]:
+    """Pixels, (N, 2), of points relative to a root, (N, 3) metres, and the largest coordinate but for its sign."""
+    if core is not None and taken(points, np.float64):
+        pixels = np.empty((len(points), 2))
+        farthest: float = core.project_placed(points, root, camera.pinhole, pixels)
+        return pixels, farthest
+    projected = camera.project(points + np.array(root))
+    return projected, float(np.abs(projected).max())
 
 
 def _place(root: _Float) -> tuple[float, float, float]:

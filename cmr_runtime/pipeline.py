@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal
 
@@ -15,6 +16,7 @@ from .camera import Camera
 from .compiled import core
 from .cues import Cues, read_cues
 from .errors import BundleError
+from .motion import extent_of
 from .network import MeshStage, PriorStage
 from .recall import Recall, Said
 from .registration import Registrar, Registration
@@ -25,7 +27,7 @@ from .roi import Roi
 from .session import CPU
 from .view import View, Viewer
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "Placed"]
 
 _Image = npt.NDArray[np.uint8]
 
@@ -33,6 +35,27 @@ _Image = npt.NDArray[np.uint8]
 #: Weight of a joint of the placed mesh, in the image, beside the score of its heat map. Chosen on held-out photos,
 #: where it brings the mean error from 8.3 (heat maps alone) and 6.1 (mesh alone) to 6.0 pixels of 256.
 _MESH_WEIGHT = 0.6
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A hand, and what a video keeps of it for the next frame.
+
+    Attributes
+    ----------
+    hand : Hand
+    said : Said
+        What the stages said of it.
+    projected : (J, 2) float64
+        Its joints in the image, pixels.
+    extent : float
+        Larger side of the box around these, pixels, 1 at least.
+    """
+
+    hand: Hand
+    said: Said
+    projected: npt.NDArray[np.float64]
+    extent: float
 
 
 class Pipeline:
@@ -106,10 +129,10 @@ class Pipeline:
         self.faces: dict[str, npt.NDArray[np.int32]] = {"right": right, "left": left}
 
     def hand(self, image: _Image, view: View, camera: Camera, metric: bool) -> Hand:
-        """Run the stages after the prior on what it saw, as `remembered` does; return the hand alone."""
-        return self.remembered(image, view, camera, metric)[0]
+        """Run the stages after the prior on what it saw, as `placed` does; return the hand alone."""
+        return self.placed(image, view, camera, metric).hand
 
-    def remembered(self, image: _Image, view: View, camera: Camera, metric: bool) -> tuple[Hand, Said]:
+    def placed(self, image: _Image, view: View, camera: Camera, metric: bool) -> Placed:
         """Run the stages after the prior on what it saw.
 
         Parameters
@@ -125,10 +148,8 @@ class Pipeline:
 
         Returns
         -------
-        hand : Hand
-            Its score is what the prior said of the presence of a hand; where that did not look, the mesh stage.
-        said : Said
-            For a look at the next frame that recalls it.
+        Placed
+            The hand's score is what the prior said of the presence of a hand; where that did not look, the mesh stage.
 
         Raises
         ------
@@ -144,12 +165,12 @@ class Pipeline:
         vertices, joints = self._relative(output.vertices, view.roi, camera)
         decoded = perf_counter()
         # The registration wants a few joints to rely on; where none stands out, all count alike.
-        few = np.count_nonzero(cues.scores >= MIN_SCORE) < MIN_JOINTS
+        few = np.add.reduce(cues.scores >= MIN_SCORE) < MIN_JOINTS
         weights = np.maximum(cues.scores, MIN_SCORE) if few else cues.scores
         fit = self._registrar(
             vertices, joints, cues.keypoints, weights, cues.outline, camera, cut=cues.marks, metric=metric
         )
-        mesh, placed, keypoints = _placed(vertices, joints, fit, cues, camera)
+        mesh, placed, keypoints, projected, extent = _placed(vertices, joints, fit, cues, camera)
         done = perf_counter()
         presence = view.presence
         if view.recalled:
@@ -181,7 +202,7 @@ class Pipeline:
                 registration=1e3 * (done - decoded),
             ),
         )
-        return hand, Said(view.prior, output)
+        return Placed(hand, Said(view.prior, output), projected, extent)
 
     def _relative(
         self, mesh: npt.NDArray[np.float32], roi: Roi, camera: Camera
@@ -209,17 +230,20 @@ def _placed(
     fit: Registration,
     cues: Cues,
     camera: Camera,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Vertices and joints where they are, and keypoints settled with these."""
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float64], float]:
+    """Vertices and joints where they are, keypoints settled with these, joints in the image, and their extent."""
     if core is not None:
-        shown = tuple(np.empty(shape, np.float32) for shape in (vertices.shape, joints.shape, cues.keypoints.shape))
+        mesh, placed = np.empty(vertices.shape, np.float32), np.empty(joints.shape, np.float32)
+        projected, keypoints = np.empty(cues.keypoints.shape), np.empty(cues.keypoints.shape, np.float32)
         seen = cues.keypoints, cues.scores, _MESH_WEIGHT
-        core.place_hand(vertices, joints, fit.scale, fit.translation, camera.pinhole, *seen, *shown)
-        return shown[0], shown[1], shown[2]
-    placed = fit.scale * joints + fit.translation
-    keypoints = _settle(cues.keypoints, cues.scores, camera.project(placed))
-    mesh = fit.scale * vertices + fit.translation
-    return mesh.astype(np.float32), placed.astype(np.float32), keypoints.astype(np.float32)
+        shown = mesh, placed, projected, keypoints
+        side: float = core.place_hand(vertices, joints, fit.scale, fit.translation, camera.pinhole, *seen, *shown)
+        return mesh, placed, keypoints, projected, max(side, 1.0)
+    there = fit.scale * joints + fit.translation
+    projected = camera.project(there)
+    keypoints = _settle(cues.keypoints, cues.scores, projected).astype(np.float32)
+    mesh = (fit.scale * vertices + fit.translation).astype(np.float32)
+    return mesh, there.astype(np.float32), keypoints, projected, extent_of(projected)
 
 
 def _settle(

@@ -51,8 +51,9 @@ class Roi:
     mirrored: bool = False
 
     def __post_init__(self) -> None:
-        values = (self.cx, self.cy, self.size, self.angle)
-        if not all(math.isfinite(value) for value in values):
+        finite = math.isfinite  # a video makes one for each frame
+        if not (finite(self.cx) and finite(self.cy) and finite(self.size) and finite(self.angle)):
+            values = (self.cx, self.cy, self.size, self.angle)
             raise InputError(f"box (cx, cy, size, angle) is {values}; give finite numbers")
         if self.size <= 0:
             raise InputError(f"box has size {self.size}; give more than 0 pixels")
@@ -323,7 +324,8 @@ def _square(
     """Centre, side and turn of a square around points, (N, 2): by an angle, or as a hand points; NaN if a point is."""
     if core is not None and points.shape[-1:] == (2,) and points.size and taken(points, np.float64):
         ends = (_WRIST, _KNUCKLE) if of_hand else (-1, -1)
-        return cast("tuple[float, float, float, float]", core.square(points, scale, angle, *ends, _FORESHORTENED))
+        square: tuple[float, float, float, float] = core.square(points, scale, angle, *ends, _FORESHORTENED)
+        return square
     if of_hand:
         across, down = (points[_KNUCKLE] - points[_WRIST]).tolist()
         if math.hypot(across, down) > _FORESHORTENED * float(np.ptp(points, axis=0).max()):

@@ -234,9 +234,10 @@ class Smoother:
         shape, lengths = self._shape.state, self._lengths
         if shape is None or self._detail.state is None or self._rig.packed is None or not hand.translation[2] > 0:
             return False
+        own = taken(shape, np.float32) and (lengths is None or taken(lengths, np.float32))
         points = hand.vertices if self._mesh else hand.joints
-        arrays = (points, hand.joints, hand.keypoints, shape, shape if lengths is None else lengths)
-        return all(taken(array, np.float32) for array in arrays)
+        single = np.float32
+        return own and taken(points, single) and taken(hand.joints, single) and taken(hand.keypoints, single)
 
     def _in_core(self, hand: Hand, dt: float) -> Hand:
         """Do in one call of the compiled core what `__call__` does; after `_goes_on`."""

@@ -88,6 +88,10 @@ void core_map_to_single(const float *points, ptrdiff_t count, const double matri
 /* Pixels (count, 2) of points (count, 3); NaN of those that are not in front of the camera. */
 void core_project(const CoreCamera *camera, const double *points, ptrdiff_t count, double *pixels);
 
+/* The same of points that are moved; returns the largest distance of a pixel from 0 along an axis, NaN if there is one. */
+double core_project_placed(const CoreCamera *camera, const double *points, ptrdiff_t count, const double translation[3],
+                           double *pixels);
+
 /* Larger side of the box around points (count, 2), of which there is one at least; NaN if one of them is. */
 double core_extent(const double *points, ptrdiff_t count);
 
@@ -110,10 +114,11 @@ int core_relative_hand(const float *network, ptrdiff_t count, const double rotat
 /* scale * points + translation, (count, 3). */
 void core_place(const double *points, ptrdiff_t count, double scale, const double translation[3], float *placed);
 
-/* Mean of keypoints (count, 2), weighted by their scores, and of the placed joints' pixels (`_settle` of pipeline.py). */
+/* The placed joints' pixels (count, 2), and the mean of these and keypoints (count, 2), weighted by their scores (`_settle` of
+ * pipeline.py). */
 void core_settle_keypoints(const CoreCamera *camera, const double *joints, ptrdiff_t count, double scale,
                            const double translation[3], const double *keypoints, const double *scores, double weight,
-                           float *settled);
+                           double *pixels, float *settled);
 
 /* ---- Smoothing: smoothing.py, rig.py ---- */
 

@@ -44,6 +44,21 @@ void core_project(const CoreCamera *camera, const double *points, ptrdiff_t coun
     }
 }
 
+double core_project_placed(const CoreCamera *camera, const double *points, ptrdiff_t count, const double translation[3],
+                           double *pixels)
+{
+    double farthest = 0.0;
+    for (ptrdiff_t k = 0; k < count; k++) {
+        const double *p = points + 3 * k;
+        const double placed[3] = {p[0] + translation[0], p[1] + translation[1], p[2] + translation[2]};
+        core_project(camera, placed, 1, pixels + 2 * k);
+        for (int d = 0; d < 2; d++)
+            if (!(fabs(pixels[2 * k + d]) <= farthest)) /* NaN stays */
+                farthest = isnan(farthest) ? farthest : fabs(pixels[2 * k + d]);
+    }
+    return farthest;
+}
+
 double core_extent(const double *points, ptrdiff_t count)
 {
     double largest = 0.0;
@@ -181,10 +196,10 @@ void core_place(const double *points, ptrdiff_t count, double scale, const doubl
 
 void core_settle_keypoints(const CoreCamera *camera, const double *joints, ptrdiff_t count, double scale,
                            const double translation[3], const double *keypoints, const double *scores, double weight,
-                           float *settled)
+                           double *pixels, float *settled)
 {
     for (ptrdiff_t k = 0; k < count; k++) {
-        double placed[3], pixel[2];
+        double placed[3], *pixel = pixels + 2 * k;
         for (int d = 0; d < 3; d++)
             placed[d] = scale * joints[3 * k + d] + translation[d];
         core_project(camera, placed, 1, pixel);

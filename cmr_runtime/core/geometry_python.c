@@ -23,6 +23,25 @@ PyObject *core_python_project(PyObject *self, PyObject *args)
     return pixels == NULL ? NULL : Py_NewRef(Py_None);
 }
 
+PyObject *core_python_project_placed(PyObject *self, PyObject *args)
+{
+    PyObject *points_object, *pixels_object, *result = NULL;
+    double translation[3];
+    CoreCamera camera;
+    CoreBuffers held = {.count = 0};
+    Py_ssize_t items;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "O(ddd)(dddd)O:project_placed", &points_object, &translation[0], &translation[1],
+                          &translation[2], &camera.fx, &camera.fy, &camera.cx, &camera.cy, &pixels_object))
+        return NULL;
+    const double *points = core_buffer(&held, points_object, "d", -1, &items, 0);
+    double *pixels = points == NULL ? NULL : core_buffer(&held, pixels_object, "d", items / 3 * 2, NULL, 1);
+    if (pixels != NULL)
+        result = PyFloat_FromDouble(core_project_placed(&camera, points, items / 3, translation, pixels));
+    core_release(&held);
+    return result;
+}
+
 PyObject *core_python_map_points(PyObject *self, PyObject *args)
 {
     PyObject *points_object, *mapped_object;
@@ -152,17 +171,19 @@ done:
 PyObject *core_python_place_hand(PyObject *self, PyObject *args)
 {
     PyObject *vertices_object, *joints_object, *translation_object, *keypoints_object, *scores_object;
-    PyObject *placed_vertices_object, *placed_joints_object, *settled_object, *result = NULL;
+    PyObject *placed_vertices_object, *placed_joints_object, *pixels_object, *settled_object, *result = NULL;
     double scale, weight;
     CoreCamera camera;
     CoreBuffers held = {.count = 0};
     Py_ssize_t items, joint_items;
     const double *vertices, *joints, *translation, *keypoints, *scores;
+    double *pixels;
     float *placed_vertices, *placed_joints, *settled;
     (void)self;
-    if (!PyArg_ParseTuple(args, "OOdO(dddd)OOdOOO:place_hand", &vertices_object, &joints_object, &scale,
+    if (!PyArg_ParseTuple(args, "OOdO(dddd)OOdOOOO:place_hand", &vertices_object, &joints_object, &scale,
                           &translation_object, &camera.fx, &camera.fy, &camera.cx, &camera.cy, &keypoints_object,
-                          &scores_object, &weight, &placed_vertices_object, &placed_joints_object, &settled_object))
+                          &scores_object, &weight, &placed_vertices_object, &placed_joints_object, &pixels_object,
+                          &settled_object))
         return NULL;
     if ((vertices = core_buffer(&held, vertices_object, "d", -1, &items, 0)) == NULL ||
         (joints = core_buffer(&held, joints_object, "d", -1, &joint_items, 0)) == NULL ||
@@ -171,12 +192,13 @@ PyObject *core_python_place_hand(PyObject *self, PyObject *args)
         (scores = core_buffer(&held, scores_object, "d", joint_items / 3, NULL, 0)) == NULL ||
         (placed_vertices = core_buffer(&held, placed_vertices_object, "f", items, NULL, 1)) == NULL ||
         (placed_joints = core_buffer(&held, placed_joints_object, "f", joint_items, NULL, 1)) == NULL ||
+        (pixels = core_buffer(&held, pixels_object, "d", joint_items / 3 * 2, NULL, 1)) == NULL ||
         (settled = core_buffer(&held, settled_object, "f", joint_items / 3 * 2, NULL, 1)) == NULL)
         goto done;
     core_place(vertices, items / 3, scale, translation, placed_vertices);
     core_place(joints, joint_items / 3, scale, translation, placed_joints);
-    core_settle_keypoints(&camera, joints, joint_items / 3, scale, translation, keypoints, scores, weight, settled);
-    result = Py_NewRef(Py_None);
+    core_settle_keypoints(&camera, joints, joint_items / 3, scale, translation, keypoints, scores, weight, pixels, settled);
+    result = joint_items < 3 ? Py_NewRef(Py_None) : PyFloat_FromDouble(core_extent(pixels, joint_items / 3));
 done:
     core_release(&held);
     return result;

@@ -47,6 +47,9 @@ static PyMethodDef functions[] = {
     {"project", core_python_project, METH_VARARGS,
      "project(points, fx, fy, cx, cy, pixels): fill pixels (n, 2) with those of points (n, 3) in the camera's frame, all\n"
      "float64; NaN where z is not above 0."},
+    {"project_placed", core_python_project_placed, METH_VARARGS,
+     "project_placed(points, (x, y, z), (fx, fy, cx, cy), pixels) -> farthest: as project, of points (n, 3) moved by (x, y, z),\n"
+     "metres. Returns the largest coordinate of a pixel but for its sign, NaN if there is one."},
     {"map_points", core_python_map_points, METH_VARARGS,
      "map_points(points, (a, b, c, d, x, y), mapped): points (n, 2), float32 or float64, times [[a, b], [c, d]] and moved\n"
      "by (x, y), to mapped (n, 2) float64."},
@@ -65,8 +68,9 @@ static PyMethodDef functions[] = {
      "as of Entries. Returns False if a value is not finite."},
     {"place_hand", core_python_place_hand, METH_VARARGS,
      "place_hand(vertices, joints, scale, translation, (fx, fy, cx, cy), keypoints, scores, weight, placed_vertices,\n"
-     "placed_joints, settled): vertices (V, 3), joints (J, 3), translation (3,) metres, keypoints (J, 2) pixels, scores\n"
-     "(J,), all float64, to placed vertices and joints, metres, and settled keypoints, pixels, all float32."},
+     "placed_joints, projected, settled) -> extent: vertices (V, 3), joints (J, 3), translation (3,) metres, keypoints (J, 2)\n"
+     "pixels, scores (J,), all float64, to placed vertices and joints, metres, and settled keypoints, pixels, all float32, and\n"
+     "to the placed joints' pixels (J, 2), float64. Returns the larger side of the box around these, NaN if one is."},
     /* smoothing_python.c */
     {"smooth", core_python_smooth, METH_VARARGS,
      "smooth(counts, whole, real, settings, (fx, fy, cx, cy), translation, seen, followed, lengths, shown) -> factor\n\n"
@@ -109,7 +113,7 @@ static PyMethodDef functions[] = {
 };
 
 /* Raised with every change of what a function takes or does: a library that was built before is then not taken. */
-#define CORE_INTERFACE 5
+#define CORE_INTERFACE 6
 
 static int add_constants(PyObject *module)
 {

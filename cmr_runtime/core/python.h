@@ -30,6 +30,7 @@ PyObject *core_register_python(PyObject *module, PyObject *arguments); /* regist
 
 /* geometry_python.c */
 PyObject *core_python_project(PyObject *self, PyObject *args);
+PyObject *core_python_project_placed(PyObject *self, PyObject *args);
 PyObject *core_python_map_points(PyObject *self, PyObject *args);
 PyObject *core_python_extent(PyObject *self, PyObject *args);
 PyObject *core_python_square(PyObject *self, PyObject *args);

@@ -99,8 +99,17 @@ def test_what_are_no_points_is_refused_alike(points: Any) -> None:
 def test_extents_and_distances_are_numpys(data: st.DataObject, count: int) -> None:
     points, others = (data.draw(arrays.arrays(np.float64, (count, 2), elements=ODD)) for _ in range(2))
     with np.errstate(all="ignore"):
-        np.testing.assert_equal(*both(motion, lambda: motion._extent(points)))
+        np.testing.assert_equal(*both(motion, lambda: motion.extent_of(points)))
         np.testing.assert_allclose(*both(motion, lambda: motion.mean_distance(points, others)), rtol=1e-12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(arrays.arrays(np.float64, st.tuples(st.integers(1, 30), st.just(3)), elements=ODD), st.tuples(ODD, ODD, ODD))
+def test_points_that_are_moved_are_projected_as_by_numpy(points: np.ndarray, root: tuple[float, float, float]) -> None:
+    with np.errstate(all="ignore"):
+        found, expected = both(motion, lambda: motion._project_placed(points, root, CAMERA))
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_equal(found[1], expected[1])
 
 
 @settings(max_examples=200, deadline=None)
@@ -118,8 +127,8 @@ def test_squares_are_numpys(data: st.DataObject, count: int, angle: float) -> No
 
 def test_a_box_of_usual_points() -> None:
     points = np.random.default_rng(1).uniform(0, 500, (21, 2))
-    assert motion._extent(points) == np.ptp(points, axis=0).max()
-    assert motion._extent(points[:1]) == 1.0
+    assert motion.extent_of(points) == np.ptp(points, axis=0).max()
+    assert motion.extent_of(points[:1]) == 1.0
     for which in both(roi, lambda: roi._square(points, 2.0, 0.0)):
         assert which == pytest.approx(
             (*(points.min(axis=0) + points.max(axis=0)) / 2, 2 * np.ptp(points, axis=0).max(), 0.0)
@@ -130,10 +139,10 @@ def test_a_box_of_usual_points() -> None:
 def test_other_layouts_are_measured_by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(motion, "core", Untouchable())
     points = np.random.default_rng(1).uniform(0, 500, (2, 21)).T
-    assert motion._extent(points) == np.ptp(points, axis=0).max()
+    assert motion.extent_of(points) == np.ptp(points, axis=0).max()
     assert motion.mean_distance(points, np.zeros((21, 2))) > 0
     with pytest.raises(AssertionError, match="extent of the core is called"):
-        motion._extent(points.copy())
+        motion.extent_of(points.copy())
 
 
 @pytest.fixture(scope="module")
@@ -178,9 +187,12 @@ def test_a_placed_hand_is_numpys(stages: Pipeline, seed: int) -> None:
     cues = Cues(rng.uniform(0, 600, (21, 2)), rng.uniform(0, 1, 21), None, None)
     compiled, by_numpy = both(pipeline, lambda: pipeline._placed(vertices, joints, fit, cues, CAMERA))
     assert np.isnan(by_numpy[2]).any() == (seed < 5)
-    for a, b in zip(compiled, by_numpy, strict=True):
-        assert a.dtype == np.float32
-        np.testing.assert_allclose(a, b, rtol=2e-7, atol=1e-9)
+    for a, b, kind in zip(compiled, by_numpy, (*[np.float32] * 3, np.float64, float), strict=True):
+        assert np.asarray(a).dtype == kind
+        np.testing.assert_allclose(a, b, rtol=2e-7 if kind == np.float32 else 1e-12, atol=1e-9)
+    if seed >= 5:
+        np.testing.assert_allclose(compiled[3], CAMERA.project(compiled[1]), atol=1e-3)
+        assert compiled[4] == np.ptp(compiled[3], axis=0).max()
 
 
 def _relative(mesh: np.ndarray, entries: Entries, root: int, joints: int, vertices: int = 4) -> bool:

@@ -13,7 +13,8 @@ from disc_bundle import draw_disc
 from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker, Roi
 from cmr_runtime.finding import ROOMY
 from cmr_runtime.following import MOST_EVIDENCE, SIDE_EVIDENCE, Follower, Track
-from cmr_runtime.motion import HORIZON, Motion
+from cmr_runtime.motion import HORIZON, Motion, extent
+from cmr_runtime.pipeline import Placed
 from cmr_runtime.resting import CONTRADICTED, DOUBTED, RESTED, TRUSTED, TURNED, Rest
 
 W, HEIGHT = 640, 480
@@ -85,10 +86,10 @@ class World:
         self.recalled.append((round(roi.cx), said))
         return self._look(image, roi, 0.5)
 
-    def remembered(self, image: np.ndarray, view: SimpleNamespace, camera: Camera, metric: bool) -> tuple[Hand, object]:
+    def placed(self, image: np.ndarray, view: SimpleNamespace, camera: Camera, metric: bool) -> Placed:
         seen = view.seen or self._gone
         hand = dataclasses.replace(_at(self._model, *seen), roi=view.roi, score=view.presence)
-        return hand, ("said", seen)
+        return Placed(hand, ("said", seen), camera.project(hand.joints), extent(hand))
 
     def _find(self, image: np.ndarray, count: int, known: list[Roi]) -> list[SimpleNamespace]:
         self.searched += 1
@@ -339,13 +340,13 @@ def test_hands_whose_regions_touch_are_told_apart_by_the_prior(model: Hand) -> N
 def test_a_hand_of_doubtful_side_is_always_looked_at(model: Hand) -> None:
     world, hand, keep = World(model, 1), ((0.0, 0.0, 0.5), "right"), 0.8
     world.viewer.recalls = world.viewer.judges = True
-    remembered = world.remembered
+    placed = world.placed
 
-    def doubtful(*arguments: object) -> tuple[Hand, object]:
-        hand, said = remembered(*arguments)
-        return dataclasses.replace(hand, handedness_score=keep), said
+    def doubtful(*arguments: object) -> Placed:
+        found = placed(*arguments)
+        return dataclasses.replace(found, hand=dataclasses.replace(found.hand, handedness_score=keep))
 
-    world.remembered = doubtful
+    world.placed = doubtful
     for _ in range(TRUSTED + 5):
         world.frame(hand)
     assert (len(world.recalled), world.looked) == (0, TRUSTED + 4)
@@ -431,13 +432,14 @@ class Judged(World):
         view.prior = said[2]
         return view
 
-    def remembered(self, image: np.ndarray, view: SimpleNamespace, camera: Camera, metric: bool) -> tuple[Hand, object]:
-        hand, (_, seen) = super().remembered(image, view, camera, metric)
+    def placed(self, image: np.ndarray, view: SimpleNamespace, camera: Camera, metric: bool) -> Placed:
+        found = super().placed(image, view, camera, metric)
         side, prior = (
             "left" if view.roi.mirrored else "right",
             getattr(view, "prior", SimpleNamespace(right=self.right)),
         )
-        return dataclasses.replace(hand, handedness=side, handedness_score=prior.right), ("said", seen, prior)
+        hand = dataclasses.replace(found.hand, handedness=side, handedness_score=prior.right)
+        return dataclasses.replace(found, hand=hand, said=(*found.said, prior))
 
 
 def _looks(world: World, *hands: tuple) -> int:
@@ -503,12 +505,13 @@ def test_a_hand_that_is_found_anew_begins_with_little_evidence(model: Hand) -> N
 
 def test_a_recalled_hand_that_does_not_hold_is_looked_at_in_the_next_frame_too(model: Hand) -> None:
     world, hand = _settled(model, ((0.0, 0.0, 0.5), "right")), ((0.0, 0.0, 0.5), "right")
-    recall, remembered = world.viewer.recall, world.remembered
+    recall, placed = world.viewer.recall, world.placed
 
-    def misfit(image: np.ndarray, view: SimpleNamespace, *others: object) -> tuple[Hand, object]:
-        found, said = remembered(image, view, *others)
-        off = dataclasses.replace(found.registration, residual_2d=1e3)
-        return (dataclasses.replace(found, registration=off) if view.recalled else found), said
+    def misfit(image: np.ndarray, view: SimpleNamespace, *others: object) -> Placed:
+        found = placed(image, view, *others)
+        off = dataclasses.replace(found.hand.registration, residual_2d=1e3)
+        hand = dataclasses.replace(found.hand, registration=off) if view.recalled else found.hand
+        return dataclasses.replace(found, hand=hand)
 
     def recalled(*arguments: object) -> SimpleNamespace:
         view = recall(*arguments)
@@ -517,7 +520,7 @@ def test_a_recalled_hand_that_does_not_hold_is_looked_at_in_the_next_frame_too(m
 
     look = world._look
     world._look = lambda *arguments: SimpleNamespace(**vars(look(*arguments)), recalled=False)
-    world.viewer.recall, world.remembered = recalled, misfit
+    world.viewer.recall, world.placed = recalled, misfit
     assert [(_looks(world, hand), len(world.recalled)) for _ in range(3)] == [(1, 1), (1, 1), (0, 2)]
 
 

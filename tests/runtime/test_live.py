@@ -130,7 +130,7 @@ def test_errors_of_the_consumer_and_of_the_worker_reach_the_caller_and_it_goes_o
         _until_raised(tracker, 0)
     assert seen.acquire(timeout=PATIENCE)
     assert seen.acquire(timeout=PATIENCE)  # a later frame had its result
-    monkeypatch.setattr(Pipeline, "remembered", lambda *_: 1 / 0)
+    monkeypatch.setattr(Pipeline, "placed", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         _until_raised(tracker, 2000)
     # The frame of the call that raised is looked at all the same, and fails as well.

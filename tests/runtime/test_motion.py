@@ -24,7 +24,7 @@ def test_a_hand_that_flies_into_the_lens_is_looked_for_within_reach() -> None:
         before, behind = (time, behind) if motion.root(time)[2] > 0.15 else (before, time)
         roi = motion.roi(time, CAMERA)
         assert max(abs(roi.cx), abs(roi.cy), roi.size) <= MAX_REACH
-    assert CAMERA.project(motion.root(before) + SHAPE[1])[0] > 10 * MAX_REACH
+    assert CAMERA.project(np.array(motion.root(before)) + SHAPE[1])[0] > 10 * MAX_REACH
     assert motion.roi(before, CAMERA) == motion.roi(behind, CAMERA) == last
 
 
@@ -34,5 +34,5 @@ def test_what_is_expected_is_that_of_the_time_the_camera_and_the_last_frame() ->
         root = np.array([0.01 * frame, 0.0, 0.5])
         motion.update(SimpleNamespace(joints=root + SHAPE, translation=root, roi=Roi(320.0, 240.0, 100.0)), frame / 30)
         for time, camera in ((0.11, CAMERA), (0.11, CAMERA), (0.11, other), (0.13, other), (0.11, CAMERA)):
-            expected = camera.project(motion.root(time) + SHAPE)
+            expected = camera.project(np.array(motion.root(time)) + SHAPE)
             np.testing.assert_allclose(motion.points(time, camera), expected, rtol=1e-12)
