@@ -198,7 +198,7 @@ PyObject *core_python_place_hand(PyObject *self, PyObject *args)
     core_place(vertices, items / 3, scale, translation, placed_vertices);
     core_place(joints, joint_items / 3, scale, translation, placed_joints);
     core_settle_keypoints(&camera, joints, joint_items / 3, scale, translation, keypoints, scores, weight, pixels, settled);
-    result = joint_items < 3 ? Py_NewRef(Py_None) : PyFloat_FromDouble(core_extent(pixels, joint_items / 3));
+    result = PyFloat_FromDouble(joint_items < 3 ? 0.0 : core_extent(pixels, joint_items / 3));
 done:
     core_release(&held);
     return result;
