@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bundle of `disc_bundle` as fixtures."""
+"""The bundle of `disc_bundle` as fixtures, and a hand."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from disc_bundle import make_content, make_topology
+from followed_world import hand_in_front
 
-from cmr_runtime import Bundle, Topology, write_bundle
+from cmr_runtime import Bundle, Hand, Topology, write_bundle
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +33,8 @@ def bundle_path(tmp_path_factory: pytest.TempPathFactory, content: dict) -> Path
 @pytest.fixture(scope="session")
 def bundle(bundle_path: Path) -> Bundle:
     return Bundle.open(bundle_path)
+
+
+@pytest.fixture(scope="session")
+def model(bundle: Bundle) -> Hand:
+    return hand_in_front(bundle)
