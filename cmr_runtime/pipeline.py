@@ -49,7 +49,7 @@ class Placed:
     projected : (J, 2) float64
         Its joints in the image, pixels.
     extent : float
-        Larger side of the box around these, pixels, 1 at least.
+        Larger side of the box around these, pixels, 1 at least; NaN if one is.
     """
 
     hand: Hand

@@ -87,8 +87,7 @@ class HandMeshTracker:
         Mean and standard deviation of the hand's size as a multiple of the network's: what is known of it beforehand.
         The mean is 0.1 to 10, the standard deviation 0 to 0.3 times the mean.
     solver : str
-        Of the registration, see `cmr_runtime.registration.register`. OSQP is imported for the first hand whose depth
-        reaches a bound: that frame takes some tenths of a second more.
+        Of the registration where NumPy does it, see `cmr_runtime.registration.register`.
     refine : int
         Rounds in which a caller's box may be drawn again, upright and around the keypoints seen in it, where the hand
         lies askew or the box fits it badly; 0 keeps every box as it is.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The registration of one hand (registration/registrar.py) in the ordinary case: valid inputs, both terms blended by
- * covariance, and no bound reached. All else is "not mine": the caller then does it in NumPy from the start.
+ * The registration of one hand (registration/registrar.py) in the ordinary case: valid inputs, and both terms blended by
+ * covariance. All else is "not mine": the caller then does it in NumPy from the start.
  */
 #include "registration.h"
 
@@ -9,6 +9,9 @@
 #include <string.h>
 
 #define MOST_ROUNDS 1000.0
+/* What is known of an unknown whatever the others are, over what is known where they are given: with less, rounding decides,
+ * and NumPy may find nothing determined. */
+#define ROUNDING 1e-12
 
 typedef struct {
     const RegistrationSettings *settings;
@@ -113,7 +116,60 @@ static int set_terms(Registration *self, double depth)
     return jitter >= 0.0 ? 1 : -1;
 }
 
-/* As Registrar._solve where no bound is reached. */
+/* Whether position and scale together are, by the pivots of Cholesky's factor of [H, Hs; Hs^T, last]. */
+static int determined(const double H[3][3], const double Hs[3], double last)
+{
+    double L[4][4];
+    for (int row = 0; row < 4; row++)
+        for (int column = 0; column <= row; column++) {
+            const double whole = row < 3 ? H[row][column] : column < 3 ? Hs[column] : last;
+            double rest = whole;
+            for (int k = 0; k < column; k++)
+                rest -= L[row][k] * L[column][k];
+            if (row == column && !(rest > ROUNDING * whole))
+                return 0;
+            L[row][column] = row == column ? sqrt(rest) : rest / L[column][column];
+        }
+    return 1;
+}
+
+/* The minimum y at the depth y[2], and at the scale y[3] if that is held; the prior of the scale counts in both. */
+static int solve_at_depth(const Registration *self, const Quadratic *quadratic, const double x[4], int held, double y[4])
+{
+    /* u = A v + c of registration_offset in the unknowns v = (t_x, t_y, s): A has units in its first two columns, and in its
+     * last one, of the scale, this. */
+    const double scale[3] = {-x[0] / x[3], -x[1] / x[3], -x[2] / x[3]};
+    const double c[3] = {held ? scale[0] * y[3] : 0.0, held ? scale[1] * y[3] : 0.0, y[2] + (held ? scale[2] * y[3] : 0.0)};
+    const double information = 1.0 / (self->inputs->spread * self->inputs->spread);
+    double H[3][3], Hs[3], rest[3], v[3];
+    Quadratic normal;
+    for (int k = 0; k < 3; k++) {
+        for (int m = 0; m < 3; m++)
+            H[k][m] = quadratic->P[k][m] + (k == m ? self->settings->little : 0.0);
+        Hs[k] = H[k][0] * scale[0] + H[k][1] * scale[1] + H[k][2] * scale[2];
+        rest[k] = -(H[k][0] * c[0] + H[k][1] * c[1] + H[k][2] * c[2] + quadratic->g[k]);
+    }
+    for (int k = 0; k < 2; k++) {
+        normal.P[k][0] = H[k][0];
+        normal.P[k][1] = H[k][1];
+        normal.P[2][k] = normal.P[k][2] = held ? 0.0 : Hs[k];
+        normal.g[k] = rest[k];
+    }
+    const double sHs = scale[0] * Hs[0] + scale[1] * Hs[1] + scale[2] * Hs[2];
+    if (!determined(H, Hs, sHs + information))
+        return 0;
+    normal.P[2][2] = held ? 1.0 : sHs + information;
+    normal.g[2] = held ? y[3] : scale[0] * rest[0] + scale[1] * rest[1] + scale[2] * rest[2] + information * self->inputs->mean;
+    if (!registration_solve(&normal, 0.0, v))
+        return 0;
+    y[0] = v[0];
+    y[1] = v[1];
+    y[3] = v[2];
+    return isfinite(y[0]) && isfinite(y[1]) && isfinite(y[3]);
+}
+
+/* As Registrar._solve. Without bounds the scale is the prior's mean, which lies within its own; so where the minimum without
+ * bounds leaves those of the depth, the one within them lies on the bound that it leaves by. */
 static int solve(const Registration *self, const Quadratic *quadratic, const double x[4], double y[4])
 {
     double step[3], factor = self->inputs->mean / x[3];
@@ -122,7 +178,15 @@ static int solve(const Registration *self, const Quadratic *quadratic, const dou
     for (int k = 0; k < 3; k++)
         y[k] = x[k] * factor - step[k];
     y[3] = self->inputs->mean;
-    return self->depths[0] <= y[2] && y[2] <= self->depths[1];
+    if (self->depths[0] <= y[2] && y[2] <= self->depths[1])
+        return 1;
+    y[2] = y[2] < self->depths[0] ? self->depths[0] : self->depths[1];
+    if (!solve_at_depth(self, quadratic, x, 0, y))
+        return 0;
+    if (self->scales[0] <= y[3] && y[3] <= self->scales[1])
+        return 1;
+    y[3] = y[3] < self->scales[0] ? self->scales[0] : self->scales[1];
+    return solve_at_depth(self, quadratic, x, 1, y);
 }
 
 /* As Registrar._settle for the 2D term. */

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ordinary registration in the compiled core, in a tenth of the time.
 
-`Registrar` asks here first. What is not ordinary (an array that would have to be converted, a value to be refused, a
-bound that is reached) is answered with None and done in NumPy from the start.
+`Registrar` asks here first. What is not ordinary (an array that would have to be converted, a value to be refused) is
+answered with None and done in NumPy from the start. Programs with a bound have a closed form in the core, and
+need no solver.
 """
 
 from __future__ import annotations

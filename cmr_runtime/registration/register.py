@@ -53,7 +53,8 @@ def register(
         Mean and standard deviation of the hand's size over the mesh's. Images do not tell size; this does (see
         `cmr_runtime.registration.scale` for what is observable).
     solver : str
-        "osqp", or any that qpsolvers finds installed ("daqp", "quadprog", …).
+        "osqp", or any that qpsolvers finds installed ("daqp", "quadprog", …). The compiled core asks none: there all
+        programs have a closed form.
     cut : (N,) array of bool, optional
         Contour points that lie on a border, beyond which the hand goes on. Extents that end there are left out.
     metric : bool

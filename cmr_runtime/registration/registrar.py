@@ -5,7 +5,7 @@
 2. If a silhouette gives enough extents, both terms from there, blended (see `blend`), in two rounds of weighting.
 
 Each round is a quadratic program with bounds on depth and scale. Its minimum without bounds has a closed form; only
-where that leaves the bounds is there work for a solver.
+where that leaves the bounds is there work for a solver. The compiled core needs none (`solve` of core/registration.c).
 
 After Chen et al., CVPR 2021 (arXiv 2103.02845, section 3.3), who solve both terms with a general non-linear solver.
 
@@ -68,7 +68,8 @@ class Registrar:
     scale_prior : (float, float)
         Mean and standard deviation of the hand's size over the mesh's. A spread of 0 states that the scale is known.
     solver : str
-        "osqp", or any that qpsolvers finds installed ("daqp", "quadprog", …).
+        "osqp", or any that qpsolvers finds installed ("daqp", "quadprog", …). The compiled core asks none: there all
+        programs have a closed form.
     blend : {"covariance", "paper", "silhouette"}
         How the 2D and the 1D term make one position, see `cmr_runtime.registration.blend`.
     depth_bounds : (float, float)

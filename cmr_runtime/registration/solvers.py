@@ -98,15 +98,22 @@ class OsqpSolver:
     The step size stays fixed and every solve starts afresh, so a result depends on its own problem only: not on the
     clock (as OSQP's adaptive step size does) nor on earlier calls. One object serves one thread.
 
-    It is imported and set up for the first hand that reaches a bound, which few do: with SciPy's sparse matrices it
-    takes as long to import as all else that a tracker needs.
+    It is imported and set up for the first program, which with the compiled core few hands have: with SciPy's sparse
+    matrices it takes as long to import as all else that a tracker needs.
+
+    Raises
+    ------
+    CmrError
+        From `solve`: OSQP cannot be imported.
     """
 
     @cached_property
     def _osqp(self) -> Any:
-        import osqp
-        from scipy.sparse import csc_matrix, eye
-
+        try:
+            import osqp
+            from scipy.sparse import csc_matrix, eye
+        except ImportError as error:
+            raise CmrError(f"solver 'osqp': {error}; install cmr-runtime anew, with what it requires") from error
         constraints = csc_matrix((np.ones(3), np.array([0, 0, 1]), np.array([0, 0, 0, 1, 3])), shape=(2, 4))
         solver = osqp.OSQP()
         solver.setup(

@@ -23,15 +23,11 @@ PRIOR, BOUNDS = (1.0, 0.08), (0.05, 3.0)
 
 @dataclass
 class Outcome:
-    """What NumPy says: a result or an error; whether a bound was reached, which the core leaves to it."""
+    """What NumPy says: a result or an error; whether a bound was reached on the way, which takes its solver."""
 
     result: object = None
     error: Exception | None = None
     bounded: bool = False
-
-    @property
-    def ordinary(self):
-        return self.error is None and not self.bounded
 
 
 def by_core(arguments, cut=None, prior=PRIOR, bounds=BOUNDS):
@@ -74,9 +70,16 @@ def assert_same(ours, theirs, relative=1e-9):
 
 def assert_agree(arguments, cut=None, prior=PRIOR, bounds=BOUNDS, relative=1e-9):
     ours, theirs = by_core(arguments, cut, prior, bounds), by_numpy(arguments, cut, prior, bounds)
-    assert (ours is not None) == theirs.ordinary, theirs
-    if ours is not None:
-        assert_same(ours, theirs.result, relative)
+    # Of a bounded program that rounding leaves hardly determined, one may make something and the other not.
+    hardly = theirs.bounded and (theirs.error is None or "singular" in str(theirs.error))
+    assert (ours is not None) == (theirs.error is None) or hardly, theirs
+    if ours is not None and theirs.error is None:
+        # On a bound scale and depth hardly differ in what they do, and the rounds make more of rounding; without limit
+        # where nothing fits by a thousand pixels.
+        if theirs.bounded and theirs.result.residual_2d > 1e3:
+            assert ours.residual_2d == pytest.approx(theirs.result.residual_2d, rel=0.05)
+            return ours
+        assert_same(ours, theirs.result, max(relative, 1e-3) if theirs.bounded else relative)
     return ours
 
 
@@ -309,12 +312,32 @@ def test_other_blends_are_numpys(blend, monkeypatch):
     assert Registrar(blend=blend)(*scene(0).arguments()).usable
 
 
-def test_a_bound_is_left_to_the_solver():
-    far = scene(0, distance=5.0).arguments()
-    assert by_core(far) is None
-    assert by_numpy(far).bounded
-    assert Registrar()(*far).bounds_active
-    assert by_core(far, bounds=(0.05, 8.0)) is not None
+@pytest.mark.parametrize("bounds", [(0.05, 0.9), (0.05, 0.6), (1.1, 3.0), (1.4, 3.0)])
+@pytest.mark.parametrize("noise", [0.0, 2.0, 6.0])
+def test_a_bound_is_where_the_solver_finds_it(bounds, noise):
+    """A bound that is near is met by another scale; one that is far by the last scale, too."""
+    scales = set()
+    for seed in range(10):
+        s = scene(seed, noise=noise, outliers=seed % 3, silhouette_noise=noise / 2, distance=1.0)
+        for each in (s, s.without_silhouette()):
+            ours, theirs = by_core(each.arguments(), bounds=bounds), by_numpy(each.arguments(), bounds=bounds)
+            assert theirs.bounded
+            assert_same(ours, theirs.result, 1e-6)
+            assert ours.bounds_active
+            scales.add(round(abs(ours.scale - 1.0), 6))
+    assert (0.24 in scales) == (bounds in [(0.05, 0.6), (1.4, 3.0)])
+
+
+def test_an_outline_of_more_than_the_hand_meets_a_bound_only_on_the_way():
+    met = 0
+    for seed in range(20):
+        s = scene(seed, noise=2)
+        middle = s.silhouette.mean(axis=0)
+        s = replace(s, silhouette=middle + 3.0 * (s.silhouette - middle))
+        ours, theirs = by_core(s.arguments()), by_numpy(s.arguments())
+        assert_same(ours, theirs.result, 1e-6)
+        met += theirs.bounded and not theirs.result.bounds_active
+    assert met > 0
 
 
 def test_a_hand_length_sets_the_prior(monkeypatch):

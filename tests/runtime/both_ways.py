@@ -19,10 +19,12 @@ class Untouchable:
         raise AssertionError(f"{name} of the core is called")
 
 
-def both(module: ModuleType, call: Callable[[], Any]) -> tuple[Any, Any]:
-    """What a call gives with the core and without."""
+def both(modules: ModuleType | tuple[ModuleType, ...], call: Callable[[], Any]) -> tuple[Any, Any]:
+    """What a call gives with the core and without, in these modules."""
+    results = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "core", core)
-        compiled = call()
-        patch.setattr(module, "core", None)
-        return compiled, call()
+        for which in (core, None):
+            for module in modules if isinstance(modules, tuple) else (modules,):
+                patch.setattr(module, "core", which)
+            results.append(call())
+    return results[0], results[1]

@@ -107,7 +107,7 @@ def test_extents_and_distances_are_numpys(data: st.DataObject, count: int) -> No
 @given(arrays.arrays(np.float64, st.tuples(st.integers(1, 30), st.just(3)), elements=ODD), st.tuples(ODD, ODD, ODD))
 def test_points_that_are_moved_are_projected_as_by_numpy(points: np.ndarray, root: tuple[float, float, float]) -> None:
     with np.errstate(all="ignore"):
-        found, expected = both(motion, lambda: motion._project_placed(points, root, CAMERA))
+        found, expected = both((motion, camera), lambda: motion._project_placed(points, root, CAMERA))
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_equal(found[1], expected[1])
 
@@ -185,7 +185,7 @@ def test_a_placed_hand_is_numpys(stages: Pipeline, seed: int) -> None:
     place = np.array([0.01, -0.02, 0.06 if seed < 5 else 0.7])
     fit: Any = dataclasses.make_dataclass("Fit", ["scale", "translation"])(1.02, place)
     cues = Cues(rng.uniform(0, 600, (21, 2)), rng.uniform(0, 1, 21), None, None)
-    compiled, by_numpy = both(pipeline, lambda: pipeline._placed(vertices, joints, fit, cues, CAMERA))
+    compiled, by_numpy = both((pipeline, motion, camera), lambda: pipeline._placed(vertices, joints, fit, cues, CAMERA))
     assert np.isnan(by_numpy[2]).any() == (seed < 5)
     for a, b, kind in zip(compiled, by_numpy, (*[np.float32] * 3, np.float64, float), strict=True):
         assert np.asarray(a).dtype == kind
@@ -223,6 +223,14 @@ def test_what_the_core_cannot_take_is_refused() -> None:
             _relative(mesh, entries, 0, *sizes)
     with pytest.raises(ValueError, match="needs"):
         core.project(np.ones((2, 3)), 1.0, 1.0, 0.0, 0.0, np.ones((1, 2)))
+    for points, pixels in ((np.ones((2, 3)), np.ones((1, 2))), (np.ones((2, 3), np.float32), np.ones((2, 2)))):
+        with pytest.raises(ValueError, match="needs"):
+            core.project_placed(points, (0.0, 0.0, 0.0), CAMERA.pinhole, pixels)
+    for projected in (np.ones((1, 2)), np.ones((2, 2), np.float32)):
+        shown = np.ones((4, 3), np.float32), np.ones((2, 3), np.float32), projected, np.ones((2, 2), np.float32)
+        seen = np.ones((2, 2)), np.ones(2), 0.5
+        with pytest.raises(ValueError, match="needs"):
+            core.place_hand(np.ones((4, 3)), np.ones((2, 3)), 1.0, np.ones(3), CAMERA.pinhole, *seen, *shown)
     for points, ends in ((0, (-1, -1)), (3, (0, 3)), (3, (3, 0)), (3, (0, -1))):
         with pytest.raises(ValueError, match="square"):
             core.square(np.ones((points, 2)), 1.0, 0.0, *ends, 0.25)

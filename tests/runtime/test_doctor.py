@@ -12,7 +12,9 @@ import pytest
 from cmr_runtime import Bundle, Topology
 from cmr_runtime.compiled import core
 from cmr_runtime.doctor import drawn_hand, examine, main
+from cmr_runtime.errors import CmrError
 from cmr_runtime.plan.session import kernels
+from cmr_runtime.registration.solvers import OsqpSolver
 
 
 def test_a_sound_installation(capsys: pytest.CaptureFixture) -> None:
@@ -95,7 +97,6 @@ def absent(name):
     return version(name)
 importlib.metadata.version = absent
 sys.modules[sys.argv[1]] = None
-from cmr_runtime.compiled import core
 from cmr_runtime.doctor import main
 sys.exit(main([]))
 """
@@ -121,6 +122,20 @@ def test_a_required_package_that_is_absent_is_wrong(module: str, package: str, b
     assert "absent; at least" in first
     assert [line.split()[1] for line in others] == blind
     assert all(module in line and "install cmr-runtime anew" in line for line in others)
+
+
+@pytest.mark.parametrize("fault", [ValueError("numpy.dtype size changed"), CmrError("no solution"), 0.5])
+def test_a_solver_that_does_not_work_is_wrong(monkeypatch: pytest.MonkeyPatch, fault: Exception | float) -> None:
+    def solve(self: OsqpSolver, *program: np.ndarray) -> np.ndarray:
+        if isinstance(fault, Exception):
+            raise fault
+        return np.full(4, fault)
+
+    monkeypatch.setattr(OsqpSolver, "solve", solve)
+    monkeypatch.setattr("cmr_runtime.doctor._self_test", lambda *_: (None, True, ""))
+    (check,) = [check for check in examine().checks if check.name == "solver"]
+    assert not check.ok
+    assert str(fault) in check.detail or fault == 0.5
 
 
 @pytest.mark.parametrize("threads", ["0", "257", "two"])
