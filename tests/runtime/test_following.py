@@ -124,6 +124,3 @@ def test_numbers_begin_anew_with_another_video(model: Hand) -> None:
     assert ids(world.frame(((0.2, 0.0, 0.5), "right"))) == [0]
     world._follower.forget()
     assert ids(world.frame(((0.2, 0.0, 0.5), "right"))) == [1]
-
-
-# Frames in which the prior rests
