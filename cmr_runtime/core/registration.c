@@ -9,8 +9,8 @@
 #include <string.h>
 
 #define MOST_ROUNDS 1000.0
-/* What is known of an unknown whatever the others are, over what is known where they are given: with less, rounding decides,
- * and NumPy may find nothing determined. */
+/* What is known of the scale, over what the image says of it where the depth is given: with less, rounding decides, and NumPy
+ * may find nothing determined. */
 #define ROUNDING 1e-12
 
 typedef struct {
@@ -116,23 +116,6 @@ static int set_terms(Registration *self, double depth)
     return jitter >= 0.0 ? 1 : -1;
 }
 
-/* Whether position and scale together are, by the pivots of Cholesky's factor of [H, Hs; Hs^T, last]. */
-static int determined(const double H[3][3], const double Hs[3], double last)
-{
-    double L[4][4];
-    for (int row = 0; row < 4; row++)
-        for (int column = 0; column <= row; column++) {
-            const double whole = row < 3 ? H[row][column] : column < 3 ? Hs[column] : last;
-            double rest = whole;
-            for (int k = 0; k < column; k++)
-                rest -= L[row][k] * L[column][k];
-            if (row == column && !(rest > ROUNDING * whole))
-                return 0;
-            L[row][column] = row == column ? sqrt(rest) : rest / L[column][column];
-        }
-    return 1;
-}
-
 /* The minimum y at the depth y[2], and at the scale y[3] if that is held; the prior of the scale counts in both. */
 static int solve_at_depth(const Registration *self, const Quadratic *quadratic, const double x[4], int held, double y[4])
 {
@@ -156,7 +139,7 @@ static int solve_at_depth(const Registration *self, const Quadratic *quadratic, 
         normal.g[k] = rest[k];
     }
     const double sHs = scale[0] * Hs[0] + scale[1] * Hs[1] + scale[2] * Hs[2];
-    if (!determined(H, Hs, sHs + information))
+    if (!(information > ROUNDING * sHs))
         return 0;
     normal.P[2][2] = held ? 1.0 : sHs + information;
     normal.g[2] = held ? y[3] : scale[0] * rest[0] + scale[1] * rest[1] + scale[2] * rest[2] + information * self->inputs->mean;
