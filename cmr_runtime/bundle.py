@@ -52,7 +52,8 @@ class Bundle:
     architecture : str
         Of the networks, as the exporter names it; empty where it is not stated.
     precision : {"fp32", "fp16", "int8"}
-        In which the weights are stored; inputs and outputs are float32.
+        In which the weights are stored; inputs and outputs are float32. Of a bundle in "int8" that has plans of its
+        stages, the compiled core makes the products in eight bits; see `cmr_runtime.precision.in_eight_bits`.
     cell_centre : float
         Where in its cell the peak of a heat map lies, in cells, 0 to 1; see `cmr_runtime.heatmaps.decode`.
     detector : bytes or None

@@ -23,6 +23,7 @@ from .errors import CmrError, InputError
 from .image_io import read_image, write_image
 from .options import up_to
 from .peer_eval import MODELS, Peer
+from .precision import CHOICES
 from .results import Hand
 from .samples import FORMAT, Sample, read_samples
 from .session import MAX_THREADS
@@ -114,7 +115,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         samples = read_samples(Path(options.folder), options.limit)
         with ExitStack() as stack:
             tracker = stack.enter_context(
-                HandMeshTracker(options.model, mode="image", threads=options.threads, refine=options.refine)
+                HandMeshTracker(
+                    options.model,
+                    mode="image",
+                    threads=options.threads,
+                    refine=options.refine,
+                    precision=options.precision,
+                )
             )
             if options.command == "joints3d":
                 models = MODELS if options.peer else ()
@@ -159,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("folder", metavar="DIR", help="folder with the photos and their cameras")
         command.add_argument("--model", metavar="B", help="bundle; default: the one that comes with the package")
+        command.add_argument("--precision", choices=CHOICES, help="of the networks (default: as exported)")
         command.add_argument("--limit", type=up_to(10**9), metavar="N", help="only the first N photos")
         command.add_argument(
             "--threads", type=up_to(MAX_THREADS), default=1, metavar="N", help="threads inside a stage (default 1)"

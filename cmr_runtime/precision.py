@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of several bundles of one network is the fastest here: measured once, then remembered.
+"""In which precision a network runs, and which is the fastest here: measured once, then remembered.
 
-Eight bits are twice as fast as floats on one processor and slower on another; the only way to know is to try.
+Eight bits are half as slow again as floats on one processor and slower on another; the only way to know is to try.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -24,12 +25,18 @@ from .errors import InputError
 from .files import write_whole
 from .network import MeshStage, PriorStage
 from .plan.session import kernels
-from .session import CPU, check_providers
+from .plan.steps import read_plan
+from .session import CPU, check_providers, only_cpu
 
-__all__ = ["CHOICES", "cache_folder", "fastest", "open_bundle"]
+__all__ = ["CHOICES", "cache_folder", "fastest", "in_eight_bits", "open_bundle"]
 
-#: What may be asked for of the bundles that come with the package.
+#: What may be asked for.
 CHOICES = (*SHIPPED, "auto")
+
+#: Why a bundle in floats cannot be run in eight bits.
+_OBSTACLE = (
+    "it takes plans of both stages, no other provider, and the compiled core on a processor that multiplies bytes"
+)
 
 #: Runs of each bundle, in turns so that a processor that warms up slows all alike; the first ones are not counted.
 _RUNS, _WARM_UP = 15, 3
@@ -43,38 +50,71 @@ def open_bundle(
     threads: int = 1,
     providers: Sequence[str] = CPU,
 ) -> Bundle:
-    """Open a caller's bundle, or one of those that come with the package.
+    """Open a caller's bundle, or one of those that come with the package, to be run in a precision.
 
     Parameters
     ----------
     bundle : Bundle, path or None
-        None is a bundle of the package.
+        None is that of the package.
     precision : {"fp32", "int8", "auto"} or None
-        Which of these; None is "fp32". "auto" is the faster one on this machine, by a measurement that is made once.
+        None runs a bundle as it was exported. "int8" is `in_eight_bits` where that can be; else it is a bundle that was
+        exported so, which the package has. "auto" is the faster one of both on this machine, by a measurement that is
+        made once.
     threads, providers
         Threads inside a stage and execution providers of ONNX Runtime, for that measurement.
 
     Raises
     ------
     InputError
-        Another precision, or one for a bundle of the caller's own, which has its own; or what is no bundle.
+        Another precision, or one in which a caller's bundle cannot be run here; or what is no bundle.
     BundleError
         The bundle is absent or damaged.
     """
-    if precision is not None and (precision not in CHOICES or bundle is not None):
+    if precision is not None and precision not in CHOICES:
+        raise InputError(f"precision is {precision!r}; give one of {', '.join(CHOICES)}")
+    found = _opened(bundle)
+    if precision is None:
+        return found
+    if precision == "fp32":
+        if found.precision == "int8":
+            raise InputError(f"precision is 'fp32', and {found.source} was exported in int8; export it again")
+        return found
+    eight = found if found.precision == "int8" else in_eight_bits(found, providers)
+    if eight is None and bundle is None:
+        eight = Bundle.default("int8")
+    if precision == "auto":
+        each = [found] if eight is None or eight is found else [found, eight]
+        return fastest(each, threads, providers=providers)
+    if eight is None:
         raise InputError(
-            f"precision is {precision!r}; give one of {', '.join(CHOICES)}, and only without a bundle of your own, "
-            "which has the precision in which it was exported"
+            f"precision is 'int8', in which {found.source} cannot be run here: {_OBSTACLE}; export it with `cmr-export "
+            "--precision int8`"
         )
+    return eight
+
+
+def _opened(bundle: Bundle | str | os.PathLike[str] | None) -> Bundle:
     if isinstance(bundle, Bundle):
         return bundle
     if isinstance(bundle, str | os.PathLike):
         return Bundle.open(bundle)
-    if bundle is not None:
-        raise InputError(f"bundle is {bundle!r}; give a path, an open Bundle, or None for the one of the package")
-    if precision == "auto":
-        return fastest([Bundle.default(each) for each in SHIPPED], threads, providers=providers)
-    return Bundle.default(precision or "fp32")
+    if bundle is None:
+        return Bundle.default("fp32")
+    raise InputError(f"bundle is {bundle!r}; give a path, an open Bundle, or None for the one of the package")
+
+
+def in_eight_bits(bundle: Bundle, providers: Sequence[str] = CPU) -> Bundle | None:
+    """Return a bundle in floats as one whose networks the compiled core runs in eight bits.
+
+    Products are made in eight bits where that pays, all else stays in floats; nothing is calibrated. The detector stays
+    as it is. None where the bundle has no plans of its stages, the core or the processor's instructions are absent, or
+    other providers are asked for.
+    """
+    if bundle.plan is None or not kernels(eight=True) or not only_cpu(providers):
+        return None
+    if not {"prior", "mesh"} <= read_plan(bundle.plan, bundle.source).keys():
+        return None
+    return replace(bundle, precision="int8")
 
 
 def fastest(
@@ -167,7 +207,7 @@ def _key(bundles: Sequence[Bundle], threads: int, providers: Sequence[str]) -> s
 
     digest = hashlib.sha256()
     for bundle in bundles:
-        for part in (bundle.prior, bundle.mesh, bundle.plan or b""):
+        for part in (bundle.precision.encode(), bundle.prior, bundle.mesh, bundle.plan or b""):
             digest.update(hashlib.sha256(part).digest())
     machine = platform.system(), platform.machine(), platform.processor(), platform.node()
     digest.update(repr((ort.__version__, kernels(), machine, os.cpu_count(), threads, *providers)).encode())

@@ -28,6 +28,7 @@ __all__ = [
     "Shapes",
     "check_providers",
     "check_shapes",
+    "only_cpu",
     "open_session",
     "open_stage",
     "session_options",
@@ -93,17 +94,18 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
 def open_stage(bundle: Bundle, kind: str, threads: int, providers: Sequence[str] = CPU) -> tuple[Session, str]:
     """Open a bundle's graph, of a kind that it has; returns what messages call it, too.
 
-    Where the bundle has a plan of it, the compiled core runs that, if no other provider is asked for. All else is as in
-    `open_session`.
+    Where the bundle has a plan of it, the compiled core runs that, if no other provider is asked for; of a bundle in
+    eight bits it makes the products so, but for the detector's. All else is as in `open_session`.
     """
     graph: bytes = getattr(bundle, kind)
     part = f"{graph_part(kind, graph)} of {bundle.source}"
-    if bundle.plan is not None and _only_cpu(providers) and kernels():
+    eight = bundle.precision == "int8" and kind != "detector"
+    if bundle.plan is not None and only_cpu(providers) and kernels(eight):
         check_threads(threads)
         if (plan := read_plan(bundle.plan, bundle.source).get(kind)) is not None:
             if plan.sha256 != hashlib.sha256(graph).hexdigest():
                 raise BundleError(f"the plan of {part} was made of another graph; export it again")
-            return PlanSession(plan, graph, part, threads), part
+            return PlanSession(plan, graph, part, threads, eight=eight), part
     return open_session(graph, part, threads, providers), part
 
 
@@ -139,7 +141,8 @@ def open_session(graph: bytes, part: str, threads: int, providers: Sequence[str]
         raise BundleError(f"part {part} does not load in ONNX Runtime {ort.__version__}: {error}") from error
 
 
-def _only_cpu(providers: Sequence[str]) -> bool:
+def only_cpu(providers: Sequence[str]) -> bool:
+    """Whether these are the providers when none are named."""
     return isinstance(providers, list | tuple) and [*providers] == [*CPU]
 
 
@@ -157,7 +160,7 @@ def check_providers(providers: Sequence[str]) -> list[str]:
     InputError
         No list of names, or this build of ONNX Runtime lacks one; the message names those it has.
     """
-    if _only_cpu(providers):  # which all builds have
+    if only_cpu(providers):  # which all builds have
         return [*CPU]
     import onnxruntime as ort
 

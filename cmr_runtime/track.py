@@ -260,7 +260,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--npz", action="store_true", help="hands.npz, too: arrays, frames by hands")
     parser.add_argument("--view", action="store_true", help="show the hands in 3D in the browser")
     parser.add_argument("--threads", type=up_to(MAX_THREADS), default=1, metavar="N", help="inside a stage (1)")
-    parser.add_argument("--precision", choices=CHOICES, help="of the package's bundle (default fp32; auto: the faster)")
+    parser.add_argument("--precision", choices=CHOICES, help="of the networks (default: as exported; auto: the faster)")
     parser.add_argument("--provider", nargs="+", default=CPU, metavar="P", help="of ONNX Runtime, the preferred first")
     return parser
 

@@ -99,10 +99,9 @@ def measure(options: argparse.Namespace) -> Report:
 
 
 def _entrants(options: argparse.Namespace) -> list[field.Entrant]:
-    if options.model and options.precision:
-        raise InputError("--precision picks among the package's own bundles; one that --model names has a precision")
-    models = options.model or [field.shipped(precision) for precision in options.precision or ["fp32"]]
-    found = field.ours(models, options.threads, options.num_hands, options.provider)
+    models = options.model or [None]
+    precisions = options.precision or [None]
+    found = field.ours(models, options.threads, options.num_hands, options.provider, precisions)
     if "mediapipe" in options.peer:
         found += field.mediapipe(options.peer_python, options.num_hands)
     if "reference" in options.peer:
@@ -128,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("clip", nargs="?", metavar="CLIP", help="image, video, or number of a webcam")
     parser.add_argument("--model", nargs="+", metavar="B", help="bundles; default: that of the package")
-    parser.add_argument("--precision", nargs="+", choices=SHIPPED, help="of the package's own bundles (fp32)")
+    parser.add_argument("--precision", nargs="+", choices=SHIPPED, help="in which they run (as exported)")
     parser.add_argument(
         "--threads", type=up_to(MAX_THREADS), nargs="+", default=[1], metavar="N", help="inside a stage (1)"
     )

@@ -69,7 +69,11 @@ class Ours(Contestant):
         options = self._options
         self._camera = self._package.Camera.from_fov(60.0, options.width, options.height)
         self._tracker = self._tracker_class(
-            options.model, threads=options.threads, num_hands=options.num_hands, providers=[options.provider]
+            options.model,
+            threads=options.threads,
+            num_hands=options.num_hands,
+            precision=options.precision,
+            providers=[options.provider],
         )
 
     def run(self, prepared: Any) -> Any:
@@ -205,6 +209,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--num-hands", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--model")
+    parser.add_argument("--precision")
     parser.add_argument("--provider", default="CPUExecutionProvider")
     return parser
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from ..bundle import Bundle, shipped_file
+from ..bundle import SHIPPED, shipped_file
 from ..errors import InputError
+from ..precision import open_bundle
 from ..session import CPU, check_providers
 from .clip import Clip
 from .peer import mend, peer_python
@@ -64,27 +65,43 @@ def shipped(precision: str) -> str:
 
 
 def ours(
-    models: Sequence[str], threads: Sequence[int], num_hands: int, providers: Sequence[str] = CPU
+    models: Sequence[str | None],
+    threads: Sequence[int],
+    num_hands: int,
+    providers: Sequence[str] = CPU,
+    precisions: Sequence[str | None] = (None,),
 ) -> list[Entrant]:
-    """Return the tracker once for each bundle, number of threads and provider of ONNX Runtime.
+    """Return the tracker once for each bundle, precision, number of threads and provider of ONNX Runtime.
+
+    Parameters
+    ----------
+    models : sequence of path or None
+        None is the bundle of the package.
+    threads, num_hands, providers
+        As of `HandMeshTracker`.
+    precisions : sequence of str or None
+        In which they are run; None is as they were exported.
 
     Raises
     ------
     BundleError
         A bundle that is none.
     InputError
-        A provider that this build of ONNX Runtime lacks, or two bundles that are the same.
+        A provider that this build of ONNX Runtime lacks, a precision in which a bundle cannot be run, or two bundles
+        that are the same.
     """
     check_providers(providers)
-    used = [_used(model) for model in models]
-    if len({bundle.sha256 for bundle in used}) < len(used):
+    each = list(product(models, dict.fromkeys(precisions), dict.fromkeys(providers)))
+    used = [_used(*run) for run in each]
+    if len({(bundle, provider) for bundle, (*_, provider) in zip(used, each, strict=True)}) < len(used):
         raise InputError("--model names the same bundle twice; give different ones")
     found = []
-    for model, bundle in zip(models, used, strict=True):
-        alike = sum(other.name == bundle.name and other.precision == bundle.precision for other in used) > 1
-        called = f"{bundle.name} {bundle.precision}" + (f" {bundle.sha256[:6]}" if alike else "")
-        for provider, count in product(dict.fromkeys(providers), dict.fromkeys(threads)):
-            command = _tracking(_CONTESTANT, model, count, num_hands, "--system", "ours", "--provider", provider)
+    for (model, precision, provider), bundle in zip(each, used, strict=True):
+        files = {other.sha256 for other in used if (other.name, other.precision) == (bundle.name, bundle.precision)}
+        called = f"{bundle.name} {bundle.precision}" + (f" {bundle.sha256[:6]}" if len(files) > 1 else "")
+        chosen = [*(["--model", model] if model else []), *(["--precision", precision] if precision else [])]
+        for count in dict.fromkeys(threads):
+            command = _tracking(_CONTESTANT, count, num_hands, *chosen, "--system", "ours", "--provider", provider)
             name = f"{called}, {count} thread{'s' * (count > 1)}" + (f", {provider}" if provider not in CPU else "")
             mend = "run `cmr-doctor` on the bundle"
             found.append(Entrant(name, "cmr_runtime", command, mend, bundle, count, provider, True))
@@ -111,7 +128,7 @@ def mediapipe(python: str | None, num_hands: int) -> list[Entrant]:
     return [Entrant(name, "MediaPipe Hands", command, mend(python)) for name, command in each]
 
 
-def reference(clone: str | None, assets: str | None, model: str, threads: int, num_hands: int) -> Entrant:
+def reference(clone: str | None, assets: str | None, model: str | None, threads: int, num_hands: int) -> Entrant:
     """Return the reference network and registration on the hands that our tracker finds with a bundle.
 
     Raises
@@ -123,19 +140,22 @@ def reference(clone: str | None, assets: str | None, model: str, threads: int, n
         raise InputError("--peer reference needs --reference CLONE and --assets DIR, which hold its code and templates")
     if not _REFERENCE.is_file():
         raise InputError("--peer reference needs a checkout of this project with PyTorch; run cmr-bench from one")
-    command = _tracking(_REFERENCE, model, threads, num_hands, "--clone", clone, "--assets", assets)
+    model = model or shipped("fp32")
+    command = _tracking(_REFERENCE, threads, num_hands, "--model", model, "--clone", clone, "--assets", assets)
     mend = "it needs PyTorch (pip install '.[export]') and the files that benchmarks/README.md names"
     return Entrant("reference network + SLSQP", "reference", command, mend, _used(model), threads)
 
 
-def _tracking(script: Path, model: str, threads: int, num_hands: int, *more: str) -> tuple[str, ...]:
-    """Return the command of a script that tracks with a bundle."""
+def _tracking(script: Path, threads: int, num_hands: int, *more: str) -> tuple[str, ...]:
+    """Return the command of a script that tracks."""
     # Safe path: the script's folder must not stand before the standard library.
-    start = (sys.executable, "-P", str(script), "--model", model)
-    return *start, "--threads", str(threads), "--num-hands", str(num_hands), *more
+    start = (sys.executable, "-P", str(script), "--threads", str(threads), "--num-hands", str(num_hands))
+    return *start, *more
 
 
-def _used(model: str) -> BundleUsed:
+def _used(model: str | None, precision: str | None = None, provider: str = CPU[0]) -> BundleUsed:
     """Open a bundle, so that what is damaged is refused before anything runs."""
-    bundle = Bundle.open(model)
-    return BundleUsed(bundle.name, hashlib.sha256(Path(model).read_bytes()).hexdigest(), bundle.precision)
+    bundle = open_bundle(model, precision, providers=[provider])
+    name = next((key for key, file in SHIPPED.items() if file == bundle.source), "fp32")
+    content = Path(model or shipped(name)).read_bytes()
+    return BundleUsed(bundle.name, hashlib.sha256(content).hexdigest(), bundle.precision)

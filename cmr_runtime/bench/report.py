@@ -88,7 +88,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class BundleUsed:
-    """Which bundle: its name, the SHA-256 of its file, and the precision of its weights."""
+    """Which bundle: its name, the SHA-256 of its file, and the precision in which it is run."""
 
     name: str
     sha256: str

@@ -102,8 +102,8 @@ static PyMethodDef functions[] = {
      "(3, size, size) float32, whole grey levels times gain (3,) less bias (3,), both float32. to_image: six numbers, the\n"
      "rows of the affine map (2, 3) from pixels of the crop to those of the image. Returns False if it reaches too far."},
     /* plan_python.c */
-    {"plan_kernels", core_python_plan_kernels, METH_NOARGS,
-     "plan_kernels(): names of the kernels of plans that this processor can run, the quickest first."},
+    {"plan_kernels", core_python_plan_kernels, METH_VARARGS,
+     "plan_kernels(eight): names of the kernels of plans that this processor can run, in eight bits too, the quickest first."},
     {"run_plan", core_python_run_plan, METH_VARARGS,
      "run_plan(kernels, threads, layers, numbers, memory, scratch, room, weights, whole, arrays, sizes): run the layers of\n"
      "plan/layout.py, (n, ...) int32 and float32, on memory float32, in which each thread has room values from scratch on\n"
@@ -113,7 +113,7 @@ static PyMethodDef functions[] = {
 };
 
 /* Raised with every change of what a function takes or does: a library that was built before is then not taken. */
-#define CORE_INTERFACE 6
+#define CORE_INTERFACE 7
 
 static int add_constants(PyObject *module)
 {

@@ -22,12 +22,27 @@
 #define ROWS 12
 #define PANELS 2
 #define NAME "AVX-512"
+/* In eight bits: A without a sign. */
+#define TARGET_DOT TARGET_VNNI
+#define INTEGERS __m512i
+#define LOAD_INTEGERS(from) _mm512_loadu_si512(from)
+#define SPREAD_INTEGERS(value) _mm512_set1_epi32(value)
+#define DOT(sum, a, b) _mm512_dpbusd_epi32(sum, a, b)
+#define START(from) LOAD_INTEGERS(from)
+#define FLOAT(integers) _mm512_cvtepi32_ps(integers)
+#define LOAD_SOME(from, count) _mm512_maskz_loadu_ps((__mmask16)((1u << (count)) - 1u), from)
+#define MULTIPLIED(a, b) _mm512_mul_ps(a, b)
+#define MOST_BITS(integers, value)                                                                                     \
+    _mm512_max_epi32(integers, _mm512_and_si512(_mm512_castps_si512(value), _mm512_set1_epi32(INT32_MAX)))
+#define LARGEST(integers) _mm512_reduce_max_epi32(integers)
+#define ROUND(to, value)                                                                                               \
+    _mm_storeu_si128((__m128i *)(to), _mm512_cvtepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(value), _mm512_set1_epi32(128))))
 
 #include "plan_kernels.h"
 
 const PlanKernels *plan_avx512(void)
 {
-    return processor_avx512() ? &kernels : NULL;
+    return !processor_avx512() ? NULL : processor_vnni() ? &eight_kernels : &kernels;
 }
 
 #else

@@ -37,9 +37,33 @@ static const float *padded_rows(const Plan *plan, const PlanLayer *l, ptrdiff_t 
     return to;
 }
 
-/* Some panels of a convolution's cells, `cells` of them from `a` on, as far apart as its stride says. */
+/* A product in eight bits, some rows of A at a time: `room` has space for these. If there are no more than that, `scale` keeps
+ * what rounding them told, and if it is set already, they are in `room` from before. */
+static void multiply_eight(const Plan *plan, PlanProduct p, PlanEight e, float *room, float *scale)
+{
+    const ptrdiff_t m = p.m;
+    p.eight = &e;
+    e.a = (const uint8_t *)room;
+    e.a_row = (p.k + PLAN_PANEL - 1) / PLAN_PANEL * PLAN_PANEL;
+    for (ptrdiff_t first = 0; first < m; first += PLAN_ROUNDED) {
+        p.m = m - first < PLAN_ROUNDED ? m - first : PLAN_ROUNDED;
+        if (m > PLAN_ROUNDED || *scale < 0.0f)
+            *scale = plan->kernels->round(p.a, p.m, p.a_row, p.k, (uint8_t *)room);
+        e.a_scale = *scale;
+        plan->kernels->product_eight(&p);
+        p.a += PLAN_ROUNDED * p.a_row;
+        p.add = p.add ? p.add + (PLAN_ROUNDED >> p.half) * p.add_row : NULL;
+        if (p.rows)
+            p.rows += PLAN_ROUNDED;
+        else
+            p.c += PLAN_ROUNDED * p.c_row;
+    }
+}
+
+/* Some panels of a convolution's cells, `cells` of them from `a` on, as far apart as its stride says. `room` and
+ * `scale`: of products in eight bits. */
 static void convolve(const Plan *plan, const PlanLayer *l, const float *a, ptrdiff_t cells, ptrdiff_t panel,
-                     ptrdiff_t panels, PlanProduct *p)
+                     ptrdiff_t panels, float *room, float *scale, PlanProduct *p)
 {
     p->m = cells;
     p->panels = panels;
@@ -51,7 +75,14 @@ static void convolve(const Plan *plan, const PlanLayer *l, const float *a, ptrdi
     p->b_panel = (ptrdiff_t)PLAN_PANEL * l->k;
     p->b_k = PLAN_PANEL;
     p->bias = l->bias < 0 ? NULL : plan->weights + l->bias + panel * PLAN_PANEL;
-    plan->kernels->product(p);
+    if (l->eight) {
+        const ptrdiff_t fours = (l->k + 3) / 4;
+        PlanEight e = {.fours = fours, .b = (const int8_t *)(plan->weights + l->weights) + panel * fours * 4 * PLAN_PANEL,
+                       .b_scales = plan->weights + l->scales + panel * PLAN_PANEL,
+                       .starts = plan->whole + l->starts + panel * PLAN_PANEL};
+        multiply_eight(plan, *p, e, room, scale);
+    } else
+        plan->kernels->product(p);
 }
 
 /* Where the cells that row y of a convolution reads begin. */
@@ -80,7 +111,7 @@ void plan_conv(const Plan *plan, const PlanLayer *l, const PlanNumbers *n, float
         for (ptrdiff_t y = 0; y < l->out_h; y++) {
             p.c = plan->memory + l->out + y * l->out_w * l->out_row + first * PLAN_PANEL;
             p.add = l->add < 0 ? NULL : added(plan, l, y) + first * PLAN_PANEL;
-            convolve(plan, l, row_of(plan, l, y, room), plan_pointwise(l) ? cells : l->out_w, first, panels, &p);
+            convolve(plan, l, row_of(plan, l, y, room), plan_pointwise(l) ? cells : l->out_w, first, panels, room, &(float){-1.0f}, &p);
             if (plan_pointwise(l))
                 return;
         }
@@ -88,12 +119,12 @@ void plan_conv(const Plan *plan, const PlanLayer *l, const PlanNumbers *n, float
         ptrdiff_t first = plan_share(cells, part, parts), end = plan_share(cells, part + 1, parts);
         p.c = plan->memory + l->out + first * l->out_row;
         p.add = l->add < 0 ? NULL : plan->memory + l->add + first * l->add_row;
-        convolve(plan, l, plan_source(plan, l) + first * pixel_of(l), end - first, 0, l->panels, &p);
+        convolve(plan, l, plan_source(plan, l) + first * pixel_of(l), end - first, 0, l->panels, room, &(float){-1.0f}, &p);
     } else {
         for (ptrdiff_t y = plan_share(l->out_h, part, parts); y < plan_share(l->out_h, part + 1, parts); y++) {
             p.c = plan->memory + l->out + y * l->out_w * l->out_row;
             p.add = added(plan, l, y);
-            convolve(plan, l, row_of(plan, l, y, room), l->out_w, 0, l->panels, &p);
+            convolve(plan, l, row_of(plan, l, y, room), l->out_w, 0, l->panels, room, &(float){-1.0f}, &p);
         }
     }
 }
@@ -101,12 +132,13 @@ void plan_conv(const Plan *plan, const PlanLayer *l, const PlanNumbers *n, float
 /* A block's rows of the expanded map at a time, and what is made of them: in a thread's own memory. */
 typedef struct {
     ptrdiff_t channels, ring_row; /* values of a pixel and of a row */
-    float *ring, *zeros, *middle, *rest;
+    float *ring, *zeros, *middle, *rest; /* the rest: padded rows, or cells in eight bits */
+    float *p_rest;                       /* cells in eight bits, for the projection */
 } Ring;
 
 /* Rows first to end of the expanded map, some panels of it, into the ring. */
 static void expand(const Plan *plan, const PlanLayer *l, const PlanNumbers *n, ptrdiff_t first, ptrdiff_t end,
-                   ptrdiff_t panel, ptrdiff_t panels, const Ring *r)
+                   ptrdiff_t panel, ptrdiff_t panels, const Ring *r, float *scale)
 {
     const ptrdiff_t left = l->d_left * r->channels, right = (l->d_kernel - 1 - l->d_left) * r->channels;
     PlanProduct p = {.c_row = r->channels, .low = n->low, .high = n->high, .then_low = -INFINITY, .then_high = INFINITY};
@@ -122,13 +154,13 @@ static void expand(const Plan *plan, const PlanLayer *l, const PlanNumbers *n, p
                 plan->kernels->limit(from + x * l->x_row, count, n->low, n->high, to + x * r->channels);
         } else if (!plan_expanded_whole(l)) {
             p.c = to;
-            convolve(plan, l, row_of(plan, l, y, r->rest), l->mid_w, panel, panels, &p);
+            convolve(plan, l, row_of(plan, l, y, r->rest), l->mid_w, panel, panels, r->rest, &(float){-1.0f}, &p);
         }
     }
     if (plan_expanded_whole(l)) {
         p.c = r->ring + left;
         p.rows = plan->whole + l->rows;
-        convolve(plan, l, plan_source(plan, l), (ptrdiff_t)l->mid_h * l->mid_w, panel, panels, &p);
+        convolve(plan, l, plan_source(plan, l), (ptrdiff_t)l->mid_h * l->mid_w, panel, panels, r->rest, &(float){-1.0f}, &p);
     }
 }
 
@@ -163,7 +195,14 @@ static void contract(const Plan *plan, const PlanLayer *l, const PlanNumbers *n,
     p->b = plan->weights + l->p_weights + panel * PLAN_PANEL * PLAN_PANEL;
     p->b_panel = (ptrdiff_t)l->mid_c * PLAN_PANEL;
     p->b_k = PLAN_PANEL;
-    plan->kernels->product(p);
+    if (l->p_eight) { /* chunk by chunk, each but the last of whole panels */
+        PlanEight e = {.fours = (p->k + 3) / 4,
+                       .b = (const int8_t *)(plan->weights + l->p_weights) + panel * PLAN_PANEL * l->p_panels * PLAN_PANEL,
+                       .b_scales = plan->weights + l->p_scales,
+                       .starts = plan->whole + l->p_starts + panel / l->chunk * l->p_panels * PLAN_PANEL};
+        multiply_eight(plan, *p, e, r->p_rest, &(float){-1.0f});
+    } else
+        plan->kernels->product(p);
 }
 
 /* Expand, depthwise, project: some channels at a time, so that what lies between stays in the first cache. A part has some
@@ -180,8 +219,9 @@ void plan_block(const Plan *plan, const PlanLayer *l, const PlanNumbers *n, floa
     r.zeros = r.ring + l->ring * r.ring_row;
     r.middle = r.zeros + r.ring_row;
     r.rest = r.middle + (l->p_panels ? band * l->out_w * r.channels : 0);
+    r.p_rest = room + plan->room - (l->p_eight ? PLAN_ROUNDED * r.channels / 4 : 0);
     memset(r.zeros, 0, (size_t)r.ring_row * sizeof(float));
-    float *out = plan->memory + l->out;
+    float *out = plan->memory + l->out, scale = -1.0f; /* of cells in eight bits, which all channels are made of */
     ptrdiff_t out_row = l->out_row;
     if (apart && part > 0) {
         out_row = (ptrdiff_t)l->p_panels * PLAN_PANEL;
@@ -203,7 +243,7 @@ void plan_block(const Plan *plan, const PlanLayer *l, const PlanNumbers *n, floa
         for (ptrdiff_t y = top; y < bottom; y += band) {
             ptrdiff_t end = (y + band - 1) * l->d_stride - l->d_top + l->d_kernel;
             end = whole || end > l->mid_h ? l->mid_h : end;
-            expand(plan, l, n, done, end, panel, panels, &r);
+            expand(plan, l, n, done, end, panel, panels, &r, &scale);
             done = end > done ? end : done;
             p.c = out + y * l->out_w * out_row;
             p.add = last ? added(plan, l, y) : NULL;

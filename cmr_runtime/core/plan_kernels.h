@@ -26,37 +26,15 @@ INLINE VECTOR bent(VECTOR value, VECTOR slope)
     return FUSED(slope, LEAST(zero, value), MOST(zero, value));
 }
 
-INLINE void tile(const int rows, const int panels, const PlanProduct *p, ptrdiff_t first, ptrdiff_t panel)
+/* What comes after the sums of a tile, and C. */
+INLINE void finish(const int rows, const int panels, const PlanProduct *p, ptrdiff_t first, ptrdiff_t panel, float **c,
+                   VECTOR (*sums)[MOST_PANELS * PER_PANEL])
 {
-    VECTOR sums[ROWS][MOST_PANELS * PER_PANEL];
-    const float *a = p->a + first * p->a_row, *b = p->b + panel * p->b_panel;
-    const ptrdiff_t row = p->a_row, row3 = 3 * row, b_panel = p->b_panel, b_k = p->b_k;
-    const int32_t *offsets = p->offsets;
     const ptrdiff_t column = panel * PLAN_PANEL;
-    float *c[ROWS];
-    UNROLLED for (int i = 0; i < rows; i++)
-        c[i] = p->c + column + (p->rows ? p->rows[first + i] : (first + i) * p->c_row);
-    if (p->accumulate) {
+    if (p->plain && p->low == -INFINITY && p->high == INFINITY) {
         UNROLLED for (int i = 0; i < rows; i++)
-            UNROLLED for (int j = 0; j < panels * PER_PANEL; j++) sums[i][j] = LOAD(c[i] + j * LANES);
-    } else {
-        UNROLLED for (int j = 0; j < panels * PER_PANEL; j++) {
-            VECTOR start = p->bias ? LOAD(p->bias + column + j * LANES) : SPREAD(0.0f);
-            UNROLLED for (int i = 0; i < rows; i++) sums[i][j] = start;
-        }
-    }
-    for (ptrdiff_t k = 0; k < p->k; k++) {
-        const float *at = a + offsets[k];
-        VECTOR right[MOST_PANELS * PER_PANEL];
-        UNROLLED for (int j = 0; j < panels; j++)
-            UNROLLED for (int v = 0; v < PER_PANEL; v++) right[j * PER_PANEL + v] = LOAD(b + j * b_panel + v * LANES);
-        b += b_k;
-        UNROLLED for (int i = 0; i < rows; i++) {
-            VECTOR left = SPREAD(i % 4 == 3 ? at[row3] : at[(i % 4) * row]);
-            UNROLLED for (int j = 0; j < panels * PER_PANEL; j++) sums[i][j] = FUSED(left, right[j], sums[i][j]);
-            if (i % 4 == 3)
-                at += 4 * row;
-        }
+            UNROLLED for (int j = 0; j < panels * PER_PANEL; j++) STORE(c[i] + j * LANES, sums[i][j]);
+        return;
     }
     const VECTOR low = SPREAD(p->low), high = SPREAD(p->high);
     if (p->plain) { /* most products, and where k is small this is much of their time */
@@ -80,62 +58,106 @@ INLINE void tile(const int rows, const int panels, const PlanProduct *p, ptrdiff
         }
 }
 
-#define TILE(rows, panels)                                                                                             \
-    static TARGET void tile_##rows##_##panels(const PlanProduct *p, ptrdiff_t first, ptrdiff_t panel)                   \
-    {                                                                                                                  \
-        tile(rows, panels, p, first, panel);                                                                           \
+INLINE void rows_of(const int rows, const PlanProduct *p, ptrdiff_t first, ptrdiff_t column, float **c)
+{
+    UNROLLED for (int i = 0; i < rows; i++)
+        c[i] = p->c + column + (p->rows ? p->rows[first + i] : (first + i) * p->c_row);
+}
+
+INLINE void tile(const int rows, const int panels, const PlanProduct *p, ptrdiff_t first, ptrdiff_t panel)
+{
+    VECTOR sums[ROWS][MOST_PANELS * PER_PANEL];
+    const float *a = p->a + first * p->a_row, *b = p->b + panel * p->b_panel;
+    const ptrdiff_t row = p->a_row, row3 = 3 * row, b_panel = p->b_panel, b_k = p->b_k;
+    const int32_t *offsets = p->offsets;
+    const ptrdiff_t column = panel * PLAN_PANEL;
+    float *c[ROWS];
+    rows_of(rows, p, first, column, c);
+    if (p->accumulate) {
+        UNROLLED for (int i = 0; i < rows; i++)
+            UNROLLED for (int j = 0; j < panels * PER_PANEL; j++) sums[i][j] = LOAD(c[i] + j * LANES);
+    } else {
+        UNROLLED for (int j = 0; j < panels * PER_PANEL; j++) {
+            VECTOR start = p->bias ? LOAD(p->bias + column + j * LANES) : SPREAD(0.0f);
+            UNROLLED for (int i = 0; i < rows; i++) sums[i][j] = start;
+        }
     }
-#define TILES(panels)                                                                                                  \
-    TILE(1, panels) TILE(2, panels) TILE(3, panels) TILE(4, panels) TILE(5, panels) TILE(6, panels)
-#define MORE_TILES(panels)                                                                                             \
-    TILE(7, panels) TILE(8, panels) TILE(9, panels) TILE(10, panels) TILE(11, panels) TILE(12, panels)
-#define LISTED(panels)                                                                                                 \
-    tile_1_##panels, tile_2_##panels, tile_3_##panels, tile_4_##panels, tile_5_##panels, tile_6_##panels
-#define MORE_LISTED(panels)                                                                                            \
-    tile_7_##panels, tile_8_##panels, tile_9_##panels, tile_10_##panels, tile_11_##panels, tile_12_##panels
+    for (ptrdiff_t k = 0; k < p->k; k++) {
+        const float *at = a + offsets[k];
+        VECTOR right[MOST_PANELS * PER_PANEL];
+        UNROLLED for (int j = 0; j < panels; j++)
+            UNROLLED for (int v = 0; v < PER_PANEL; v++) right[j * PER_PANEL + v] = LOAD(b + j * b_panel + v * LANES);
+        b += b_k;
+        UNROLLED for (int i = 0; i < rows; i++) {
+            VECTOR left = SPREAD(i % 4 == 3 ? at[row3] : at[(i % 4) * row]);
+            UNROLLED for (int j = 0; j < panels * PER_PANEL; j++) sums[i][j] = FUSED(left, right[j], sums[i][j]);
+            if (i % 4 == 3)
+                at += 4 * row;
+        }
+    }
+    finish(rows, panels, p, first, panel, c, sums);
+}
+
+#define TILE(kind, target, rows, panels)                                                                               \
+    static target void kind##_##rows##_##panels(const PlanProduct *p, ptrdiff_t first, ptrdiff_t panel)                 \
+    {                                                                                                                  \
+        kind(rows, panels, p, first, panel);                                                                           \
+    }
+#define TILES(kind, target, panels)                                                                                    \
+    TILE(kind, target, 1, panels) TILE(kind, target, 2, panels) TILE(kind, target, 3, panels)                           \
+    TILE(kind, target, 4, panels) TILE(kind, target, 5, panels) TILE(kind, target, 6, panels)
+#define MORE_TILES(kind, target, panels)                                                                               \
+    TILE(kind, target, 7, panels) TILE(kind, target, 8, panels) TILE(kind, target, 9, panels)                           \
+    TILE(kind, target, 10, panels) TILE(kind, target, 11, panels) TILE(kind, target, 12, panels)
+#define LISTED(kind, panels)                                                                                           \
+    kind##_1_##panels, kind##_2_##panels, kind##_3_##panels, kind##_4_##panels, kind##_5_##panels, kind##_6_##panels
+#define MORE_LISTED(kind, panels)                                                                                      \
+    kind##_7_##panels, kind##_8_##panels, kind##_9_##panels, kind##_10_##panels, kind##_11_##panels, kind##_12_##panels
 
 typedef void (*Tile)(const PlanProduct *, ptrdiff_t, ptrdiff_t);
 
-TILES(1)
-#if ROWS > 6
-MORE_TILES(1)
-#endif
+/* All tiles of a kind, and a table of them. */
 #if PANELS > 1
-TILES(2)
-MORE_TILES(2)
-TILE(1, 6)
-#endif
-
-static const Tile tiles[PANELS][ROWS] = {
-#if ROWS > 6
-    {LISTED(1), MORE_LISTED(1)},
+#define EVERY_TILE(kind, target)                                                                                       \
+    TILES(kind, target, 1) MORE_TILES(kind, target, 1) TILES(kind, target, 2) MORE_TILES(kind, target, 2)               \
+    TILE(kind, target, 1, 6)                                                                                           \
+    static const Tile kind##s[PANELS][ROWS] = {{LISTED(kind, 1), MORE_LISTED(kind, 1)},                                 \
+                                               {LISTED(kind, 2), MORE_LISTED(kind, 2)}};
 #else
-    {LISTED(1)},
+#define EVERY_TILE(kind, target)                                                                                       \
+    TILES(kind, target, 1) static const Tile kind##s[PANELS][ROWS] = {{LISTED(kind, 1)}};
 #endif
-#if PANELS > 1
-    {LISTED(2), MORE_LISTED(2)},
-#endif
-};
 
-static TARGET void product(const PlanProduct *given)
+EVERY_TILE(tile, TARGET)
+
+static TARGET void all_tiles(const PlanProduct *given, const Tile tiles[PANELS][ROWS], Tile wide)
 {
     PlanProduct whole = *given, *p = &whole;
     p->plain = !p->slope && !p->add && !p->then_slope && p->then_low == -INFINITY && p->then_high == INFINITY;
     ptrdiff_t panel = 0, parts = (p->m + ROWS - 1) / ROWS;
-#if PANELS > 1
-    if (p->m == 1) /* a row alone waits for weights: more of them at a time */
+    if (p->m == 1 && wide) /* a row alone waits for weights: more of them at a time */
         for (; panel + 6 <= p->panels; panel += 6)
-            tile_1_6(p, 0, panel);
-#endif
+            wide(p, 0, panel);
     while (panel < p->panels) {
-        int wide = p->panels - panel < PANELS ? (int)(p->panels - panel) : PANELS;
+        int panels = p->panels - panel < PANELS ? (int)(p->panels - panel) : PANELS;
         for (ptrdiff_t part = 0, first = 0; part < parts; part++) { /* parts as equal as can be */
             ptrdiff_t end = (part + 1) * p->m / parts;
-            tiles[wide - 1][end - first - 1](p, first, panel);
+            tiles[panels - 1][end - first - 1](p, first, panel);
             first = end;
         }
-        panel += wide;
+        panel += panels;
     }
+}
+
+#if PANELS > 1
+#define WIDE(kind) kind##_1_6
+#else
+#define WIDE(kind) NULL
+#endif
+
+static TARGET void product(const PlanProduct *p)
+{
+    all_tiles(p, tiles, WIDE(tile));
 }
 
 INLINE void depthwise_part(const int kernel, const int stride, const int count, const PlanDepthwise *d, ptrdiff_t x,
@@ -247,4 +269,8 @@ static TARGET void bend(const float *x, ptrdiff_t count, const float *slope, flo
         out[i] = fmaf(slope[i], x[i] > 0.0f ? 0.0f : x[i], x[i] < 0.0f ? 0.0f : x[i]);
 }
 
-static const PlanKernels kernels = {NAME, product, depthwise, gather, sigmoid, limit, bend};
+static const PlanKernels kernels = {NAME, product, depthwise, gather, sigmoid, limit, bend, NULL, NULL};
+
+#ifdef DOT
+#include "plan_eight.h"
+#endif

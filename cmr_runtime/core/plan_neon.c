@@ -7,6 +7,10 @@
 #if defined(PLAN_HERE) && defined(__aarch64__)
 
 #include <arm_neon.h>
+#ifdef __linux__
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 #define TARGET
 #define VECTOR float32x4_t
@@ -21,12 +25,52 @@
 #define ROWS 6
 #define PANELS 1
 #define NAME "NEON"
+/* In eight bits. */
+#define TARGET_DOT __attribute__((target("arch=armv8.2-a+dotprod")))
+#define INTEGERS int32x4_t
+#define LOAD_INTEGERS(from) vreinterpretq_s32_s8(vld1q_s8(from))
+#define SPREAD_INTEGERS(value) vdupq_n_s32(value)
+#define DOT(sum, a, b) vdotq_s32(sum, vreinterpretq_s8_s32(a), vreinterpretq_s8_s32(b))
+#define START(from) ((void)(from), vdupq_n_s32(0))
+#define FLOAT(integers) vcvtq_f32_s32(integers)
+#define LOAD_SOME(from, count) first_values(from, count)
+#define MULTIPLIED(a, b) vmulq_f32(a, b)
+#define MOST_BITS(integers, value) vmaxq_s32(integers, vreinterpretq_s32_f32(vabsq_f32(value)))
+#define LARGEST(integers) vmaxvq_s32(integers)
+#define ROUND(to, value) four_bytes(to, vcvtnq_s32_f32(value))
+
+static inline float32x4_t first_values(const float *from, int count)
+{
+    float values[4] = {0.0f};
+    for (int i = 0; i < count; i++)
+        values[i] = from[i];
+    return vld1q_f32(values);
+}
+
+static inline void four_bytes(uint8_t *to, int32x4_t values)
+{
+    int16x4_t narrow = vmovn_s32(values);
+    int8x8_t bytes = vmovn_s16(vcombine_s16(narrow, narrow));
+    vst1_lane_s32((int32_t *)(void *)to, vreinterpret_s32_s8(bytes), 0);
+}
 
 #include "plan_kernels.h"
 
+/* Whether this processor has the instructions, which came with Armv8.2 and belong to Armv8.4. */
+static int dot_products(void)
+{
+#if defined(__linux__)
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#elif defined(__APPLE__)
+    return 1;
+#else
+    return 0;
+#endif
+}
+
 const PlanKernels *plan_neon(void)
 {
-    return &kernels;
+    return dot_products() ? &eight_kernels : &kernels;
 }
 
 #else

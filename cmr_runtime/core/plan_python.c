@@ -24,9 +24,13 @@ static const PlanKernels *const *every_kernels(void)
 PyObject *core_python_plan_kernels(PyObject *self, PyObject *arguments)
 {
     (void)self;
-    (void)arguments;
+    int eight;
+    if (!PyArg_ParseTuple(arguments, "p", &eight))
+        return NULL;
     PyObject *names = PyList_New(0);
     for (const PlanKernels *const *each = every_kernels(); names != NULL && *each != NULL; each++) {
+        if (eight && (*each)->round == NULL)
+            continue;
         PyObject *name = PyUnicode_FromString((*each)->name);
         if (name == NULL || PyList_Append(names, name) < 0)
             Py_CLEAR(names);

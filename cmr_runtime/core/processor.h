@@ -16,6 +16,7 @@
 #if defined(__GNUC__) && defined(__x86_64__)
 
 #define TARGET_AVX512 __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")))
+#define TARGET_VNNI __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx512vnni,avx2,fma")))
 #define TARGET_AVX2 __attribute__((target("avx2,fma")))
 
 static inline int processor_avx2(void)
@@ -28,6 +29,11 @@ static inline int processor_avx512(void)
 {
     return processor_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+}
+
+static inline int processor_vnni(void)
+{
+    return processor_avx512() && __builtin_cpu_supports("avx512vnni");
 }
 
 #endif

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .layout import Builder, limits, wide
 from .maps import PANEL, Map, filled
@@ -21,6 +22,11 @@ WHOLE = 100
 
 #: Largest stride and pad.
 _FAR = 4096
+
+#: Cells of a product in eight bits at a time (`PLAN_ROUNDED` in core/plan.h).
+ROUNDED = 100
+#: Multiply-adds of a cell from which a product in eight bits is quicker, with what it takes to round the cell's values.
+WORTH = 1024
 
 _Step = dict[str, Any]
 _Fields = dict[str, Any]
@@ -45,7 +51,9 @@ def linear(builder: Builder, step: _Step) -> Map:
         raise ValueError(f"weights {matrix.shape} for a map {x.shape}")
     out = Map(x.h, 1, matrix.shape[1])
     fields = {"k": x.c, "offsets": 0, "kernel_h": 1, "stride": 1, "panels": filled(out.c) // PANEL}
-    fields |= {"weights": builder.keep_matrix(matrix), "bias": builder.keep_bias(step["bias"], out.c)}
+    kept, room = _matrix(builder, matrix)
+    builder.need(room)
+    fields |= kept | {"bias": builder.keep_bias(step["bias"], out.c)}
     builder.add("conv", limits(step["act"]), fields=fields, x=x, out=out)
     return out
 
@@ -77,10 +85,14 @@ def block(builder: Builder, step: _Step) -> Map:
     if weight.shape[1:] != (shape[2], 1, 1):
         raise ValueError(f"weights {weight.shape} behind {shape[2]} channels")
     out = Map(h, w, weight.shape[0])
-    fields |= middle | {"p_weights": builder.keep_matrix(weight[:, :, 0, 0].T), "p_panels": filled(out.c) // PANEL}
+    fields |= middle | {"p_panels": filled(out.c) // PANEL}
     fields["p_bias"] = builder.keep_bias(project["bias"], out.c)
     fields |= builder.keep_act(project["act"], out.c, "slope", "p_low", "p_high") | _after(builder, step, out)
-    _share(builder, fields, out, whole and not fields["half"], room)
+    matrix = weight[:, :, 0, 0].T
+    eight = builder.eight and matrix.size >= WORTH
+    chunk = _share(builder, fields, out, whole and not fields["half"], room, eight) * PANEL
+    kept = builder.keep_eight(matrix, chunk) if eight else {"weights": builder.keep_matrix(matrix)}
+    fields |= {"p_eight": int(eight), **{f"p_{name}": at for name, at in kept.items()}}
     builder.add("block", within, fields=fields, x=x, out=out, **added(builder, step, out))
     return out
 
@@ -103,6 +115,18 @@ def _after(builder: Builder, step: _Step, out: Map) -> _Fields:
     return {**fields, "half": int(half)}
 
 
+def _matrix(builder: Builder, matrix: npt.NDArray[np.float32], bytes_too: bool = True) -> tuple[_Fields, int]:
+    """Keep the matrix (K, O) of a product; returns its fields, and the values of memory that it needs meanwhile."""
+    if not builder.eight or not bytes_too or matrix.size < WORTH:
+        return {"weights": builder.keep_matrix(matrix)}, 0
+    return {"eight": 1, **builder.keep_eight(matrix)}, _rounded(len(matrix))
+
+
+def _rounded(k: int) -> int:
+    """Return the values of memory for the cells of a product in eight bits, over so many values, and their scales."""
+    return ROUNDED * filled(k) // 4
+
+
 def _half(add: Map, out: Map) -> bool:
     return (2 * add.h, 2 * add.w) == (out.h, out.w)
 
@@ -115,16 +139,17 @@ def _convolution(builder: Builder, x: Map, spec: _Step) -> tuple[_Fields, tuple[
     h, w = _reach(x.h, kh, stride, top + bottom), _reach(x.w, kw, stride, left + right)
     if i != x.c:
         raise ValueError(f"weights of {i} channels for a map of {x.c}")
+    matrix = weight.transpose(1, 2, 3, 0) if x.planar else weight.transpose(2, 3, 1, 0)
     bare = top == left == bottom == right == 0
     padded = 0 if bare else max(left + x.w, (w - 1) * stride + kw)
     row, (dy, dx, c) = padded or x.w, np.ogrid[:kh, :kw, :i]
     if x.planar:  # sums run over channels first, as the values lie
-        matrix = weight.transpose(1, 2, 3, 0)
         offsets = ((c * kh + dy if padded else c * x.h + dy) * row + dx).transpose(2, 0, 1)
     else:
-        matrix = weight.transpose(2, 3, 1, 0)
         offsets = (dy * row + dx) * x.fixed_row() + c
+    kept, rounding = _matrix(builder, matrix.reshape(kh * kw * i, o), kh == kw == 1 and bare and not x.planar)
     fields = {
+        **kept,
         "k": kh * kw * i,
         "offsets": builder.keep_whole(offsets),
         "kernel_h": kh,
@@ -132,11 +157,10 @@ def _convolution(builder: Builder, x: Map, spec: _Step) -> tuple[_Fields, tuple[
         "top": top,
         "left": left,
         "padded": padded,
-        "weights": builder.keep_matrix(matrix.reshape(kh * kw * i, o)),
         "bias": builder.keep_bias(spec["bias"], o),
         "panels": filled(o) // PANEL,
     }
-    return fields, (h, w, o), kh * padded * (i if x.planar else x.row)
+    return fields, (h, w, o), rounding or kh * padded * (i if x.planar else x.row)
 
 
 def _depthwise(builder: Builder, shape: tuple[int, int, int], spec: _Step) -> tuple[_Fields, tuple[int, int]]:
@@ -155,8 +179,11 @@ def _depthwise(builder: Builder, shape: tuple[int, int, int], spec: _Step) -> tu
     return fields, reached
 
 
-def _share(builder: Builder, fields: _Fields, out: Map, whole: bool, room: int = 0) -> None:
-    """Choose how many panels of channels a block has at a time, and how many rows of them."""
+def _share(builder: Builder, fields: _Fields, out: Map, whole: bool, room: int = 0, eight: bool = False) -> int:
+    """Choose how many panels of channels a block has at a time, which is returned, and how many rows of them.
+
+    `eight`: they are projected in eight bits.
+    """
     h, w, kernel = fields["mid_h"], fields["mid_w"], fields["d_kernel"]
     panels = filled(fields["mid_c"]) // PANEL
     ring, band = (h, out.h) if whole else (kernel, 1)
@@ -166,14 +193,15 @@ def _share(builder: Builder, fields: _Fields, out: Map, whole: bool, room: int =
     if whole:
         parts = -(-parts // builder.threads) * builder.threads  # which share them
     chunk = -(-panels // parts)
-    chunk += chunk % 2 if 1 < chunk < panels else 0
+    chunk = int(chunk + (chunk % 2 if 1 < chunk < panels else 0))
     channels = chunk * PANEL
     fields |= {"chunk": chunk, "ring": ring}
     if whole:
         builder.need_sums(out.size)
         at = np.arange(h * w)
         fields["rows"] = builder.keep_whole(at // w * (across * channels) + at % w * channels)
-    builder.need(cells * channels + room)
+    builder.need(filled(cells * channels + room) + (_rounded(channels) if eight else 0))
+    return chunk
 
 
 def _reach(size: int, kernel: int, stride: int, padding: int) -> int:

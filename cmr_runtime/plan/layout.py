@@ -29,7 +29,8 @@ def _words(*lines: str) -> tuple[str, ...]:
 FIELDS = _words(
     "kind array x h w c x_row planar out out_h out_w out_row k offsets kernel_h stride top left padded weights bias",
     "panels mid_h mid_w d_kernel d_stride d_top d_left d_weights d_bias rows chunk ring mid_c p_weights p_bias",
-    "p_panels slope add add_row add_panels half then_slope partial index taps each count",
+    "p_panels slope add add_row add_panels half then_slope partial index taps each count eight scales starts p_eight",
+    "p_scales p_starts",
 )
 NUMBERS = _words("low high d_low d_high p_low p_high then_low then_high little")
 #: Kinds of layers, in the order of the enumeration there.
@@ -82,12 +83,14 @@ class Builder:
         Of the graph.
     threads : int
         That run it.
+    eight : bool
+        Whether products are made in eight bits where that pays.
     slots : list of Map
         That were filled so far.
     """
 
-    def __init__(self, constants: Constants, threads: int) -> None:
-        self.constants, self.threads = constants, threads
+    def __init__(self, constants: Constants, threads: int, eight: bool = False) -> None:
+        self.constants, self.threads, self.eight = constants, threads, eight
         self.slots: list[Map] = []
         self._layers: list[tuple[dict[str, float], dict[str, Map]]] = []
         self._room = 0
@@ -156,6 +159,24 @@ class Builder:
         if matrix.shape[0] > DEEPEST:
             raise ValueError(f"sums over {matrix.shape[0]} values, at most {DEEPEST} are taken")
         return self.keep(wide(matrix).reshape(matrix.shape[0], -1, PANEL).transpose(1, 0, 2))
+
+    def keep_eight(self, matrix: _Floats, chunk: int = DEEPEST) -> dict[str, int]:
+        """Keep a matrix (K, O) in eight bits, each column with a scale of its own; returns where, by field.
+
+        Parts of so many rows are filled up to whole fours and lie one after the other, each as panels (O / 16, fours,
+        16, 4). Kernels that take the first factor without a sign, 128 more, start each part's sums lower by what that
+        is too much.
+        """
+        scales = np.abs(wide(matrix)).max(axis=0) / np.float32(127)
+        whole = np.rint(wide(matrix) / np.where(scales > 0, scales, 1)).astype(np.int8)
+        parts, starts = [], []
+        for first in range(0, len(whole), chunk):
+            part = whole[first : first + chunk]
+            part = np.concatenate([part, np.zeros((-len(part) % 4, part.shape[1]), np.int8)])
+            parts.append(part.reshape(-1, 4, part.shape[1] // PANEL, PANEL).transpose(2, 0, 3, 1).reshape(-1))
+            starts.append(-128 * part.sum(axis=0, dtype=np.int32))
+        found = {"weights": self.keep(np.concatenate(parts).view(np.float32)), "scales": self.keep(scales)}
+        return {**found, "starts": self.keep_whole(np.concatenate(starts))}
 
     def need(self, values: float) -> None:
         """Have so many values of memory at hand while a layer runs."""

@@ -28,9 +28,12 @@ _Array = npt.NDArray[np.float32]
 _MOST_THREADS = 16
 
 
-def kernels() -> list[str]:
-    """Names of the kernels that this processor can run, the quickest first; none without the compiled core."""
-    return [] if core is None else list(core.plan_kernels())
+def kernels(eight: bool = False) -> list[str]:
+    """Names of the kernels that this processor can run, the quickest first; none without the compiled core.
+
+    `eight`: those that make products in eight bits, for which it needs instructions of its own.
+    """
+    return [] if core is None else list(core.plan_kernels(eight))
 
 
 class Node(NamedTuple):
@@ -56,6 +59,9 @@ class PlanSession:
         Threads that share a layer.
     kernel : str, optional
         One of `kernels`; default: the quickest.
+    eight : bool
+        Whether products are made in eight bits, where that pays: weights are rounded here, once, with a scale for each
+        column; what they are multiplied with when it is there, with a scale for some hundred cells.
 
     Raises
     ------
@@ -63,10 +69,18 @@ class PlanSession:
         The plan does not fit itself or the graph's file.
     """
 
-    def __init__(self, graph: Graph, part: bytes, name: str, threads: int = 1, kernel: str | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        part: bytes,
+        name: str,
+        threads: int = 1,
+        kernel: str | None = None,
+        eight: bool = False,
+    ) -> None:
         self._threads = min(threads, _MOST_THREADS)
         try:
-            layout = lay_out(graph, Constants(part), self._threads)
+            layout = lay_out(graph, Constants(part), self._threads, eight)
         except (
             LookupError,
             ValueError,
@@ -77,7 +91,7 @@ class PlanSession:
             RecursionError,
         ) as error:
             raise BundleError(f"the plan of {name} does not fit: {error!r}; export it again") from error
-        self._kernel = kernels()[0] if kernel is None else kernel
+        self._kernel = kernels(eight)[0] if kernel is None else kernel
         self._inputs, self._outputs = dict(graph.inputs), {name: shape for name, _, shape in graph.outputs}
         self._tables = _tables(layout)
         self._lock = threading.Lock()  # for the memory, which runs share

@@ -184,8 +184,8 @@ class Made:
             name: (scale * self.rng.standard_normal(shape)).astype(np.float32) for name, shape in self.table["inputs"]
         }
 
-    def session(self, kernel: str | None = None, threads: int = 1) -> PlanSession:
-        return PlanSession(graph_of(self.table), bytes(self.part), "test", threads, kernel)
+    def session(self, kernel: str | None = None, threads: int = 1, eight: bool = False) -> PlanSession:
+        return PlanSession(graph_of(self.table), bytes(self.part), "test", threads, kernel, eight)
 
     def wanted(self, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
         with np.errstate(over="ignore"):

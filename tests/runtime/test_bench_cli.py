@@ -20,10 +20,11 @@ from cmr_runtime.bench.reading import read_report
 from cmr_runtime.bench.report import Plan
 from cmr_runtime.bench.turns import requests, run
 from cmr_runtime.bench.worker import PeerError
+from cmr_runtime.plan.session import kernels
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "examples" / "data" / "sample.jpg"
-DEFAULT = ROOT / "cmr_runtime" / "data" / "hand.cmr"
+DEFAULT, INT8 = (ROOT / "cmr_runtime" / "data" / name for name in ("hand.cmr", "hand_int8.cmr"))
 QUICK = ["--passes", "2", "--block", "3", "--warm-up", "2", "--cold-starts", "1"]
 
 
@@ -120,6 +121,16 @@ def test_the_command_measures_the_sample_beside_a_peer(
     assert pair.ratios["tracked"].n == 6
 
 
+def test_precisions_of_one_bundle_give_several_rows() -> None:
+    found = entrants.ours([str(DEFAULT)], [1], 1, precisions=["fp32", "int8"] if kernels(eight=True) else ["fp32"])
+    assert [entrant.name for entrant in found] == [f"hand {each}, 1 thread" for each in ("fp32", "int8")][: len(found)]
+    assert len({entrant.bundle.sha256 for entrant in found}) == 1
+    (own,) = entrants.ours([None], [1], 1, precisions=["int8"])
+    assert own.name == "hand int8, 1 thread"
+    assert own.command[-6:-4] == ("--precision", "int8")
+    assert "--model" not in own.command
+
+
 def test_several_models_and_threads_give_several_rows(bundle_path: Path) -> None:
     found = entrants.ours([str(DEFAULT), str(bundle_path)], [1, 2, 1], 1)
     assert [entrant.threads for entrant in found] == [1, 2, 1, 2]
@@ -134,7 +145,7 @@ def test_several_models_and_threads_give_several_rows(bundle_path: Path) -> None
         ([str(SAMPLE), "--read", "a.json"], "give a clip"),
         ([str(SAMPLE), "--provider", "TPUExecutionProvider"], "which this build of ONNX Runtime has"),
         ([str(SAMPLE), "--model", "none.cmr"], "no bundle at none.cmr"),
-        ([str(SAMPLE), "--model", "none.cmr", "--precision", "fp32"], "has a precision"),
+        ([str(SAMPLE), "--model", str(INT8), "--precision", "fp32"], "was exported in int8"),
         ([str(SAMPLE), "--model", str(DEFAULT), str(DEFAULT)], "the same bundle twice"),
         ([str(SAMPLE), "--peer", "reference"], "--reference CLONE and --assets DIR"),
         (["none.mp4"], "no file or folder none.mp4"),
