@@ -18,8 +18,12 @@ from cmr_runtime.bundle import SHIPPED
 from cmr_runtime.compiled import core
 from cmr_runtime.image_io import read_image
 from cmr_runtime.network import MeshStage, PriorStage
+from cmr_runtime.precision import in_eight_bits
 
-__all__ = ["main"]
+__all__ = ["BY_THE_CORE", "main"]
+
+#: What is told of the bundle in floats, run in eight bits, where a machine has the instructions.
+BY_THE_CORE = "int8 by the core,"
 
 _PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "osqp", "scipy")
 
@@ -46,8 +50,10 @@ def main(argv: list[str]) -> None:
 def _stages(rgb: np.ndarray) -> dict[str, np.ndarray]:
     """Both networks of each shipped bundle on a crop taken by slices: the same on every machine to the last bit."""
     arrays = {}
-    for precision in SHIPPED:
-        bundle = Bundle.default(precision)
+    bundles = {precision: Bundle.default(precision) for precision in SHIPPED}
+    if eight := in_eight_bits(bundles["fp32"]):
+        bundles[BY_THE_CORE] = eight
+    for precision, bundle in bundles.items():
         prior = PriorStage(bundle)
         mesh = MeshStage(bundle, prior)
         step = min(rgb.shape[:2]) // prior.size
