@@ -27,7 +27,7 @@ from cmr_runtime import Bundle, HandMeshTracker
 from cmr_runtime.errors import CmrError
 from cmr_runtime.evaluate import track_samples
 from cmr_runtime.image_io import read_image
-from cmr_runtime.precision import open_bundle
+from cmr_runtime.precision import CHOICES, open_bundle
 from cmr_runtime.samples import read_samples
 
 __all__ = ["Row", "hand_free", "main", "nearest", "side_by_side", "table", "twice"]
@@ -208,13 +208,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.finding", description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="folder with eval_only, unlabelled and clips")
     parser.add_argument("--model", type=Path, help="bundle (default: the package's)")
+    parser.add_argument("--precision", choices=CHOICES, help="of the networks (default: as exported)")
     parser.add_argument("--labels", type=Path, help="labels of the unlabelled frames, of cmr_models.pseudo_label")
     parser.add_argument("--mediapipe", metavar="PYTHON", help="interpreter of an environment with mediapipe 0.10.14")
     parser.add_argument("--crops", type=int, default=1000, help="hand-free crops (default: 1000)")
     args = parser.parse_args(argv)
     rows, left_out = [], []
     try:
-        bundle = open_bundle(args.model)
+        bundle = open_bundle(args.model, args.precision)
         frames = sorted((args.data / "eval_only" / "webcam_people").glob("*.jpg"))
         rows += people(bundle, frames, args.mediapipe) if frames else []
         left_out += [] if frames else ["eval_only/webcam_people is not there"]

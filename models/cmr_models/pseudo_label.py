@@ -25,7 +25,7 @@ import cv2
 from .photos.agreement import RULE
 from .photos.index import find_images, group_of, load_groups
 from .photos.label import label_image
-from .photos.passes import Detector
+from .photos.passes import Detector, hands_class
 
 __all__ = ["label_folder", "main", "summary"]
 
@@ -117,6 +117,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--index", type=Path, help="CSV with columns image and group")
     parser.add_argument("--every", type=int, default=1, help="take every n-th photo only")
     args = parser.parse_args(argv)
+    hands_class()  # not first in a process of the pool, which would be begun again for ever
     groups = load_groups(args.index) if args.index else {}
     result = label_folder(args.folder, groups, max(1, args.workers), max(1, args.every))
     args.out.write_text(json.dumps(result, separators=(",", ":")))

@@ -9,6 +9,7 @@ from fake_hands import mirrored, right_hand
 
 from cmr_models.photos.passes import ROOT_JOINT, Detector, from_mediapipe
 from cmr_models.photos.view import View
+from cmr_models.pseudo_label import main
 
 HEIGHT, WIDTH = 480, 640
 
@@ -27,8 +28,10 @@ def test_mediapipes_left_is_an_anatomical_right_hand():
     np.testing.assert_allclose(flipped.world, straight.world, atol=1e-12)
 
 
-def test_without_mediapipe_the_command_says_what_to_install():
+def test_without_mediapipe_the_command_says_what_to_install(tmp_path):
     if importlib.util.find_spec("mediapipe"):
         pytest.skip("mediapipe is installed here")
     with pytest.raises(SystemExit, match=r"mediapipe==0\.10\.14"):
         Detector()
+    with pytest.raises(SystemExit, match=r"mediapipe==0\.10\.14"):
+        main([str(tmp_path), str(tmp_path / "labels.json")])

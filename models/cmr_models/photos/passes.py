@@ -17,12 +17,13 @@ Pixels
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .view import View
 
-__all__ = ["ROOT_JOINT", "Detector", "Pass", "from_mediapipe", "same_hand"]
+__all__ = ["ROOT_JOINT", "Detector", "Pass", "from_mediapipe", "hands_class", "same_hand"]
 
 ROOT_JOINT = 9
 MIN_DETECTION = 0.4
@@ -97,19 +98,25 @@ def from_mediapipe(points: np.ndarray, world: np.ndarray, label: str, score: flo
     return Pass(view.to_image(points), world, float(right))
 
 
+def hands_class() -> Any:
+    """Return MediaPipe's class; ends the program where it is not installed."""
+    try:
+        from mediapipe.python.solutions.hands import Hands
+    except ImportError as error:  # pragma: no cover - depends on the environment
+        raise SystemExit(
+            "cmr_models.pseudo_label needs mediapipe==0.10.14, which is not installed here; "
+            "make an environment of its own: python -m venv mp && mp/bin/pip install mediapipe==0.10.14"
+        ) from error
+    return Hands
+
+
 class Detector:
     """MediaPipe Hands, full and lite, on views of a photo."""
 
     def __init__(self) -> None:
-        try:
-            from mediapipe.python.solutions.hands import Hands
-        except ImportError as error:  # pragma: no cover - depends on the environment
-            raise SystemExit(
-                "cmr_models.pseudo_label needs mediapipe==0.10.14, which is not installed here; "
-                "make an environment of its own: python -m venv mp && mp/bin/pip install mediapipe==0.10.14"
-            ) from error
+        hands = hands_class()
         self._models = {
-            name: Hands(
+            name: hands(
                 static_image_mode=True,
                 max_num_hands=2,
                 model_complexity=complexity,
