@@ -51,7 +51,7 @@ typedef struct {
 } PlanProduct;
 
 /* One row of a depthwise convolution: output x, channel c is act(bias[c] + sum of rows[dy][(x stride + dx) channels + c]
- * times weights[c / 16][dy][dx][c % 16]). */
+ * times weights[c / 16][dy][dx][c % 16]). A row that is NULL has zeros. */
 typedef struct {
     const float *const *rows;
     const float *weights, *bias;

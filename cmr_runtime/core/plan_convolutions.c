@@ -132,7 +132,7 @@ void plan_conv(const Plan *plan, const PlanLayer *l, const PlanNumbers *n, float
 /* A block's rows of the expanded map at a time, and what is made of them: in a thread's own memory. */
 typedef struct {
     ptrdiff_t channels, ring_row; /* values of a pixel and of a row */
-    float *ring, *zeros, *middle, *rest; /* the rest: padded rows, or cells in eight bits */
+    float *ring, *middle, *rest; /* the rest: padded rows, or cells in eight bits */
     float *p_rest;                       /* cells in eight bits, for the projection */
 } Ring;
 
@@ -175,7 +175,7 @@ static void contract(const Plan *plan, const PlanLayer *l, const PlanNumbers *n,
         const float *rows[8];
         for (ptrdiff_t dy = 0; dy < l->d_kernel; dy++) {
             ptrdiff_t at = row * l->d_stride - l->d_top + dy;
-            rows[dy] = at < 0 || at >= l->mid_h ? r->zeros : r->ring + at % l->ring * r->ring_row;
+            rows[dy] = at < 0 || at >= l->mid_h ? NULL : r->ring + at % l->ring * r->ring_row;
         }
         d.rows = rows;
         d.out = l->p_panels ? r->middle + (row - y) * l->out_w * r->channels
@@ -192,10 +192,10 @@ static void contract(const Plan *plan, const PlanLayer *l, const PlanNumbers *n,
     p->a = r->middle;
     p->a_row = r->channels;
     p->offsets = plan->whole;
-    p->b = plan->weights + l->p_weights + panel * PLAN_PANEL * PLAN_PANEL;
-    p->b_panel = (ptrdiff_t)l->mid_c * PLAN_PANEL;
+    p->b = plan->weights + l->p_weights + panel * PLAN_PANEL * l->p_panels * PLAN_PANEL; /* chunk by chunk */
+    p->b_panel = p->k * PLAN_PANEL;
     p->b_k = PLAN_PANEL;
-    if (l->p_eight) { /* chunk by chunk, each but the last of whole panels */
+    if (l->p_eight) {
         PlanEight e = {.fours = (p->k + 3) / 4,
                        .b = (const int8_t *)(plan->weights + l->p_weights) + panel * PLAN_PANEL * l->p_panels * PLAN_PANEL,
                        .b_scales = plan->weights + l->p_scales,
@@ -216,11 +216,9 @@ void plan_block(const Plan *plan, const PlanLayer *l, const PlanNumbers *n, floa
     const ptrdiff_t band = whole ? l->out_h : 1, apart = whole && parts > 1;
     Ring r = {.channels = (ptrdiff_t)l->chunk * PLAN_PANEL, .ring = room};
     r.ring_row = (l->mid_w + l->d_kernel - 1) * r.channels;
-    r.zeros = r.ring + l->ring * r.ring_row;
-    r.middle = r.zeros + r.ring_row;
+    r.middle = r.ring + l->ring * r.ring_row;
     r.rest = r.middle + (l->p_panels ? band * l->out_w * r.channels : 0);
     r.p_rest = room + plan->room - (l->p_eight ? PLAN_ROUNDED * r.channels / 4 : 0);
-    memset(r.zeros, 0, (size_t)r.ring_row * sizeof(float));
     float *out = plan->memory + l->out, scale = -1.0f; /* of cells in eight bits, which all channels are made of */
     ptrdiff_t out_row = l->out_row;
     if (apart && part > 0) {

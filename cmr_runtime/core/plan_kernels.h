@@ -166,6 +166,8 @@ INLINE void depthwise_part(const int kernel, const int stride, const int count, 
     VECTOR sums[10];
     UNROLLED for (int i = 0; i < count; i++) sums[i] = LOAD(d->bias + channel);
     UNROLLED for (int dy = 0; dy < kernel; dy++) {
+        if (d->rows[dy] == NULL)
+            continue;
         const float *from = d->rows[dy] + x * stride * d->channels + channel;
         UNROLLED for (int dx = 0; dx < kernel; dx++) {
             VECTOR weight = LOAD(weights + (dy * kernel + dx) * PLAN_PANEL);

@@ -46,7 +46,7 @@ DEEPEST = 8192
 Limits = tuple[float, float]
 FREE: Limits = (-math.inf, math.inf)
 _Floats = npt.NDArray[np.float32]
-_Kind = TypeVar("_Kind", np.float32, np.int32)
+_Kind = TypeVar("_Kind", np.float32, np.int32, np.int8)
 _Fields = Mapping[str, float]
 _EMPTY: _Fields = MappingProxyType({})
 
@@ -154,29 +154,24 @@ class Builder:
             raise ValueError(f"{found.shape} numbers for {channels} channels")
         return found
 
-    def keep_matrix(self, matrix: _Floats) -> int:
-        """Keep a matrix (K, O) as panels (O / 16, K, 16); returns where."""
-        if matrix.shape[0] > DEEPEST:
-            raise ValueError(f"sums over {matrix.shape[0]} values, at most {DEEPEST} are taken")
-        return self.keep(wide(matrix).reshape(matrix.shape[0], -1, PANEL).transpose(1, 0, 2))
+    def keep_matrix(self, matrix: _Floats, part: int = DEEPEST) -> int:
+        """Keep a matrix (K, O), returns where: parts of so many rows one by one, each as panels (O / 16, rows, 16)."""
+        parts = [_panels(each, 1) for each in _parts(matrix, part)]
+        return self.keep(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
-    def keep_eight(self, matrix: _Floats, chunk: int = DEEPEST) -> dict[str, int]:
+    def keep_eight(self, matrix: _Floats, part: int = DEEPEST) -> dict[str, int]:
         """Keep a matrix (K, O) in eight bits, each column with a scale of its own; returns where, by field.
 
-        Parts of so many rows are filled up to whole fours and lie one after the other, each as panels (O / 16, fours,
-        16, 4). Kernels that take the first factor without a sign, 128 more, start each part's sums lower by what that
-        is too much.
+        Parts of so many rows lie one after the other, each as panels (O / 16, rows / 4, 16, 4). Kernels that take the
+        first factor without a sign, 128 more, start each part's sums lower by what that is too much.
         """
-        scales = np.abs(wide(matrix)).max(axis=0) / np.float32(127)
-        whole = np.rint(wide(matrix) / np.where(scales > 0, scales, 1)).astype(np.int8)
-        parts, starts = [], []
-        for first in range(0, len(whole), chunk):
-            part = whole[first : first + chunk]
-            part = np.concatenate([part, np.zeros((-len(part) % 4, part.shape[1]), np.int8)])
-            parts.append(part.reshape(-1, 4, part.shape[1] // PANEL, PANEL).transpose(2, 0, 3, 1).reshape(-1))
-            starts.append(-128 * part.sum(axis=0, dtype=np.int32))
-        found = {"weights": self.keep(np.concatenate(parts).view(np.float32)), "scales": self.keep(scales)}
-        return {**found, "starts": self.keep_whole(np.concatenate(starts))}
+        matrix = wide(matrix)
+        scales = np.abs(matrix).max(axis=0) / np.float32(127)
+        whole = np.rint(matrix / np.where(scales > 0, scales, 1)).astype(np.int8)
+        parts = _parts(whole, part)
+        starts = np.concatenate([-128 * each.sum(axis=0, dtype=np.int32) for each in parts])
+        weights = np.concatenate([_panels(each, 4) for each in parts]).view(np.float32)
+        return {"weights": self.keep(weights), "scales": self.keep(scales), "starts": self.keep_whole(starts)}
 
     def need(self, values: float) -> None:
         """Have so many values of memory at hand while a layer runs."""
@@ -227,6 +222,19 @@ def wide(values: npt.NDArray[_Kind]) -> npt.NDArray[_Kind]:
     whole = np.zeros((*values.shape[:-1], filled(last)), values.dtype)
     whole[..., :last] = values
     return whole
+
+
+def _parts(matrix: npt.NDArray[_Kind], rows: int) -> list[npt.NDArray[_Kind]]:
+    if len(matrix) > DEEPEST:
+        raise ValueError(f"sums over {len(matrix)} values, at most {DEEPEST} are taken")
+    return [matrix[first : first + rows] for first in range(0, len(matrix), rows)]
+
+
+def _panels(matrix: npt.NDArray[_Kind], together: int) -> npt.NDArray[_Kind]:
+    """Return a matrix (K, O) as panels of 16 columns, of each so many rows together."""
+    filled_up = np.zeros((-len(matrix) % together, matrix.shape[1]), matrix.dtype)
+    rows = wide(np.concatenate([matrix, filled_up]) if len(filled_up) else matrix)
+    return rows.reshape(-1, together, rows.shape[1] // PANEL, PANEL).transpose(2, 0, 3, 1).reshape(-1)
 
 
 def limits(act: Any) -> Limits:
