@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .layout import Builder, limits, wide
 from .maps import PANEL, Map, filled
@@ -26,7 +25,8 @@ _FAR = 4096
 #: Cells of a product in eight bits at a time (`PLAN_ROUNDED` in core/plan.h).
 ROUNDED = 100
 #: Multiply-adds of a cell from which a product in eight bits is quicker, with what it takes to round the cell's values.
-#: What gives maps and vertices is narrower: the last product of the vertices alone would bring 0.3 mm of error.
+#: What gives maps is narrower. Products of rows (`linear`), which give positions, stay in float, too: few of a frame's
+#: multiply-adds, they would bring half of the jitter that rounding costs, and 0.3 mm of error.
 WORTH = 1024
 
 _Step = dict[str, Any]
@@ -52,9 +52,7 @@ def linear(builder: Builder, step: _Step) -> Map:
         raise ValueError(f"weights {matrix.shape} for a map {x.shape}")
     out = Map(x.h, 1, matrix.shape[1])
     fields = {"k": x.c, "offsets": 0, "kernel_h": 1, "stride": 1, "panels": filled(out.c) // PANEL}
-    kept, room = _matrix(builder, matrix)
-    builder.need(room)
-    fields |= kept | {"bias": builder.keep_bias(step["bias"], out.c)}
+    fields |= {"weights": builder.keep_matrix(matrix), "bias": builder.keep_bias(step["bias"], out.c)}
     builder.add("conv", limits(step["act"]), fields=fields, x=x, out=out)
     return out
 
@@ -116,13 +114,6 @@ def _after(builder: Builder, step: _Step, out: Map) -> _Fields:
     return {**fields, "half": int(half)}
 
 
-def _matrix(builder: Builder, matrix: npt.NDArray[np.float32], pointwise: bool = True) -> tuple[_Fields, int]:
-    """Keep the matrix (K, O) of a product; returns its fields, and the values of memory that it needs meanwhile."""
-    if builder.eight and pointwise and matrix.size >= WORTH:
-        return {"eight": 1, **builder.keep_eight(matrix)}, _rounded(len(matrix))
-    return {"weights": builder.keep_matrix(matrix)}, 0
-
-
 def _rounded(k: int) -> int:
     """Return the values of memory for the cells of a product in eight bits, over so many values."""
     return ROUNDED * filled(k) // 4
@@ -148,7 +139,11 @@ def _convolution(builder: Builder, x: Map, spec: _Step) -> tuple[_Fields, tuple[
         offsets = ((c * kh + dy if padded else c * x.h + dy) * row + dx).transpose(2, 0, 1)
     else:
         offsets = (dy * row + dx) * x.fixed_row() + c
-    kept, rounding = _matrix(builder, matrix.reshape(kh * kw * i, o), kh == kw == 1 and bare and not x.planar)
+    matrix, room = matrix.reshape(kh * kw * i, o), kh * padded * (i if x.planar else x.row)
+    if builder.eight and matrix.size >= WORTH and kh == kw == 1 and bare and not x.planar:
+        kept, room = {"eight": 1, **builder.keep_eight(matrix)}, _rounded(i)
+    else:
+        kept = {"weights": builder.keep_matrix(matrix)}
     fields = {
         **kept,
         "k": kh * kw * i,
@@ -161,7 +156,7 @@ def _convolution(builder: Builder, x: Map, spec: _Step) -> tuple[_Fields, tuple[
         "bias": builder.keep_bias(spec["bias"], o),
         "panels": filled(o) // PANEL,
     }
-    return fields, (h, w, o), rounding or kh * padded * (i if x.planar else x.row)
+    return fields, (h, w, o), room
 
 
 def _depthwise(builder: Builder, shape: tuple[int, int, int], spec: _Step) -> tuple[_Fields, tuple[int, int]]:
