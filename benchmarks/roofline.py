@@ -23,7 +23,7 @@ from cmr_runtime.bench.machine import describe_machine
 from cmr_runtime.errors import CmrError
 from cmr_runtime.image_io import read_image
 from cmr_runtime.plan.session import kernels
-from cmr_runtime.precision import CHOICES, open_bundle
+from cmr_runtime.precision import open_bundle
 
 from .roofline_counts import largest_layer, multiply_adds
 from .roofline_layers import layers, layers_multiply_adds
@@ -170,7 +170,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; return 0, or 2 with one line on standard error."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.roofline", description=__doc__.splitlines()[0])
     parser.add_argument("--model", metavar="BUNDLE", help="default: the bundle that comes with the package")
-    parser.add_argument("--precision", choices=CHOICES, help="of the networks (default: as exported)")
     for option, default, what in (
         ("--threads", 1, "threads inside an operator"),
         ("--runs", 300, "of each graph, and as many under the profiler or layer by layer"),
@@ -187,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(args, option) < 1:
             parser.error(f"--{option} is {getattr(args, option)}; give a whole number from 1")
     try:
-        bundle = open_bundle(args.model or None, args.precision)
+        bundle = open_bundle(args.model or None, None if args.model else "fp32")  # bounds are of floats
         report = measure(bundle, args.threads, args.runs, args.frames)
         if args.update:
             update(args.update, markdown(report))

@@ -57,9 +57,9 @@ def open_bundle(
     bundle : Bundle, path or None
         None is that of the package.
     precision : {"fp32", "int8", "auto"} or None
-        None runs a bundle as it was exported. "int8" is `in_eight_bits` where that can be; else it is a bundle that was
-        exported so, which the package has. "auto" is the faster one of both on this machine, by a measurement that is
-        made once.
+        "int8" is `in_eight_bits` where that can be; else it is a bundle that was exported so, which the package has.
+        "auto" is the faster one of both on this machine, by a measurement that is made once. None runs a caller's
+        bundle as it was exported, and that of the package `in_eight_bits` where that can be, else in floats.
     threads, providers
         Threads inside a stage and execution providers of ONNX Runtime, for that measurement.
 
@@ -74,7 +74,7 @@ def open_bundle(
         raise InputError(f"precision is {precision!r}; give one of {', '.join(CHOICES)}")
     found = _opened(bundle)
     if precision is None:
-        return found
+        return (in_eight_bits(found, providers) if bundle is None else None) or found
     if precision == "fp32":
         if found.precision == "int8":
             raise InputError(f"precision is 'fp32', and {found.source} was exported in int8; export it again")

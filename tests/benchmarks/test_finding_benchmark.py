@@ -10,8 +10,9 @@ import pytest
 
 from benchmarks import finding
 from benchmarks.finding import Row, hand_free, main, nearest, side_by_side, table, twice
-from cmr_runtime import Bundle, Camera, HandMeshTracker
+from cmr_runtime import Camera, HandMeshTracker
 from cmr_runtime.image_io import read_image
+from cmr_runtime.precision import open_bundle
 
 
 def test_frames_side_by_side_keep_their_pixels():
@@ -81,7 +82,7 @@ def test_keypoints_of_a_photo_are_held_against_the_peers(monkeypatch, tmp_path):
     other = hand.keypoints + 500  # of another hand in the photo
     seen = [[other.tolist(), away.tolist()], []]
     monkeypatch.setattr(finding, "peer_hands", lambda python, paths: seen)
-    count, mean, median = finding.photos(Bundle.default(), tmp_path, "python")
+    count, mean, median = finding.photos(open_bundle(None), tmp_path, "python")
     assert count.value == "1 of 2"
     assert mean.value == median.value == "10.0 %"
 
