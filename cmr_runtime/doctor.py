@@ -110,7 +110,7 @@ def examine(model: str | None = None, threads: int = 1) -> Report:
     _attempt(report, "solver", _solver)
     bundle = _attempt(report, "bundle", lambda: _bundle(model))
     if bundle is not None:
-        _attempt(report, "self-test", lambda: _self_test(bundle, threads, report.stages_ms))
+        _attempt(report, "self-test", lambda: _self_test(bundle, model, threads, report.stages_ms))
     return report
 
 
@@ -251,11 +251,13 @@ def _bundle(model: str | None) -> tuple[Bundle, bool, str]:
     return bundle, True, f"{bundle.source} is whole: {bundle.name}, {bundle.licence}, {bundle.precision}, {size:.1f} MB"
 
 
-def _self_test(bundle: Bundle, threads: int, stages_ms: dict[str, float]) -> tuple[None, bool, str]:
+def _self_test(bundle: Bundle, model: str | None, threads: int, stages_ms: dict[str, float]) -> tuple[None, bool, str]:
     """Find the hand that is drawn, by the tracker's own search; the stages' times are those of its box, warm."""
+    from .precision import open_bundle
     from .results import Hand, StageTimes
     from .tracker import HandMeshTracker
 
+    bundle = open_bundle(None) if model is None else bundle  # in the precision in which a tracker runs it
     with HandMeshTracker(bundle, mode="image", threads=threads) as tracker:
         image, camera, joints = drawn_hand(bundle.topology)
         found = tracker.track(image, camera)
@@ -274,7 +276,8 @@ def _self_test(bundle: Bundle, threads: int, stages_ms: dict[str, float]) -> tup
     stages_ms["total"] = float(np.median([hand.times.total for hand in hands]))
     off = np.abs(found[0].translation - root)
     limit = 4.0 * found[0].registration.sigma + 0.02
-    detail = f"a drawn hand is found {1e3 * np.linalg.norm(off):.0f} mm from its place ({_DISTANCE:g} m away)"
+    distance = f"{1e3 * np.linalg.norm(off):.0f} mm from its place ({_DISTANCE:g} m away)"
+    detail = f"a drawn hand is found {distance}, in {bundle.precision}"
     return None, bool((off <= limit).all()), detail
 
 
