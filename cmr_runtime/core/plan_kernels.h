@@ -273,6 +273,6 @@ static TARGET void bend(const float *x, ptrdiff_t count, const float *slope, flo
 
 static const PlanKernels kernels = {NAME, product, depthwise, gather, sigmoid, limit, bend, NULL, NULL};
 
-#ifdef DOT
+#ifdef TARGET_DOT
 #include "plan_eight.h"
 #endif

@@ -25,8 +25,17 @@
 #define ROWS 6
 #define PANELS 1
 #define NAME "NEON"
-/* In eight bits. */
+
+/* In eight bits, where the compiler makes such instructions for single functions: clang does from 16 on. */
+#if defined(__ARM_FEATURE_DOTPROD)
+#define TARGET_DOT
+#elif defined(__clang__) && __clang_major__ >= 16
+#define TARGET_DOT __attribute__((target("dotprod")))
+#elif !defined(__clang__)
 #define TARGET_DOT __attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+
+#ifdef TARGET_DOT
 #define INTEGERS int32x4_t
 #define LOAD_INTEGERS(from) vreinterpretq_s32_s8(vld1q_s8(from))
 #define SPREAD_INTEGERS(value) vdupq_n_s32(value)
@@ -53,24 +62,20 @@ static inline void four_bytes(uint8_t *to, int32x4_t values)
     int8x8_t bytes = vmovn_s16(vcombine_s16(narrow, narrow));
     vst1_lane_s32((int32_t *)(void *)to, vreinterpret_s32_s8(bytes), 0);
 }
+#endif
 
 #include "plan_kernels.h"
 
-/* Whether this processor has the instructions, which came with Armv8.2 and belong to Armv8.4. */
-static int dot_products(void)
-{
-#if defined(__linux__)
-    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
-#elif defined(__APPLE__)
-    return 1;
-#else
-    return 0;
-#endif
-}
-
+/* The instructions came with Armv8.2 and belong to Armv8.4; all of Apple's computers have them. */
 const PlanKernels *plan_neon(void)
 {
-    return dot_products() ? &eight_kernels : &kernels;
+#if defined(TARGET_DOT) && defined(__linux__)
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP ? &eight_kernels : &kernels;
+#elif defined(TARGET_DOT) && defined(__APPLE__)
+    return &eight_kernels;
+#else
+    return &kernels;
+#endif
 }
 
 #else
