@@ -27,6 +27,7 @@ from cmr_runtime import Bundle, HandMeshTracker
 from cmr_runtime.errors import CmrError
 from cmr_runtime.evaluate import track_samples
 from cmr_runtime.image_io import read_image
+from cmr_runtime.options import PRECISION
 from cmr_runtime.precision import CHOICES, open_bundle
 from cmr_runtime.samples import read_samples
 
@@ -208,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.finding", description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="folder with eval_only, unlabelled and clips")
     parser.add_argument("--model", type=Path, help="bundle (default: the package's)")
-    parser.add_argument("--precision", choices=CHOICES, help="of the networks (default: as exported)")
+    parser.add_argument("--precision", choices=CHOICES, help=PRECISION)
     parser.add_argument("--labels", type=Path, help="labels of the unlabelled frames, of cmr_models.pseudo_label")
     parser.add_argument("--mediapipe", metavar="PYTHON", help="interpreter of an environment with mediapipe 0.10.14")
     parser.add_argument("--crops", type=int, default=1000, help="hand-free crops (default: 1000)")

@@ -26,7 +26,7 @@ from cmr_runtime.bench.peer import mend, peer_python
 from cmr_runtime.bench.worker import Worker
 from cmr_runtime.errors import CmrError
 from cmr_runtime.network import MeshStage, PriorStage
-from cmr_runtime.options import up_to
+from cmr_runtime.options import PRECISION, up_to
 from cmr_runtime.precision import CHOICES, open_bundle
 from cmr_runtime.recall import Recall, Said
 from cmr_runtime.session import MAX_THREADS
@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Compare and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.networks", description=__doc__.splitlines()[0])
     parser.add_argument("--model", metavar="BUNDLE", help="default: the bundle that comes with the package")
-    parser.add_argument("--precision", choices=CHOICES, help="of the networks (default: as exported)")
+    parser.add_argument("--precision", choices=CHOICES, help=PRECISION)
     parser.add_argument("--threads", type=up_to(MAX_THREADS), nargs="+", default=[1], metavar="N")
     parser.add_argument("--rounds", type=up_to(10_000), default=20, metavar="N")
     parser.add_argument("--invocations", type=up_to(10_000), default=20, metavar="N", help="of each stage in a round")

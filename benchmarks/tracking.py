@@ -21,6 +21,7 @@ from cmr_models.hand import load_hand
 from cmr_runtime import Bundle, Camera, Hand, HandMeshTracker, InputError
 from cmr_runtime.bench.worker import PeerError
 from cmr_runtime.errors import CmrError
+from cmr_runtime.options import PRECISION
 from cmr_runtime.precision import CHOICES, open_bundle
 from cmr_runtime.rig import Rig
 from cmr_runtime.smoothing import Smoother, Smoothing
@@ -201,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tracking", description=__doc__.splitlines()[0])
     parser.add_argument("clip", nargs="?", help="video of one hand; frames at rest are found in it")
     parser.add_argument("--model", metavar="BUNDLE", help="default: the bundle that comes with the package")
-    parser.add_argument("--precision", choices=CHOICES, help="of the networks (default: as exported)")
+    parser.add_argument("--precision", choices=CHOICES, help=PRECISION)
     parser.add_argument("--peer-python", metavar="PATH", help="of an environment with mediapipe and ai-edge-litert")
     parser.add_argument("--hands", type=int, default=6, metavar="N", help="synthetic hands for each frequency")
     parser.add_argument("--pairs", type=int, default=10, metavar="N", help="rendered pairs of hands that cross")

@@ -52,8 +52,7 @@ class Bundle:
     architecture : str
         Of the networks, as the exporter names it; empty where it is not stated.
     precision : {"fp32", "fp16", "int8"}
-        In which the weights are stored; inputs and outputs are float32. Of a bundle in "int8" that has plans of its
-        stages, the compiled core makes the products in eight bits; see `cmr_runtime.precision.in_eight_bits`.
+        In which the weights are stored; inputs and outputs are float32.
     cell_centre : float
         Where in its cell the peak of a heat map lies, in cells, 0 to 1; see `cmr_runtime.heatmaps.decode`.
     detector : bytes or None
@@ -64,6 +63,9 @@ class Bundle:
         The first layers of the prior alone, see `cmr_runtime.recall`; in ONNX or ORT format.
     plan : bytes or None
         How the compiled core runs the graphs, see `cmr_runtime.plan`; JSON.
+    eight_bits : bool
+        Whether it makes the products of the two stages in eight bits, see `cmr_runtime.precision.in_eight_bits`. That
+        is a matter of running it: no file has it.
     """
 
     source: str
@@ -85,6 +87,12 @@ class Bundle:
     detector_size: int | None = None
     shallow: bytes | None = field(default=None, repr=False)
     plan: bytes | None = field(default=None, repr=False)
+    eight_bits: bool = False
+
+    @property
+    def run_in(self) -> str:
+        """The precision in which it is run: "int8" if that is so, else that of the weights."""
+        return "int8" if self.eight_bits else self.precision
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:

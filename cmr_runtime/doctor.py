@@ -277,7 +277,7 @@ def _self_test(bundle: Bundle, model: str | None, threads: int, stages_ms: dict[
     off = np.abs(found[0].translation - root)
     limit = 4.0 * found[0].registration.sigma + 0.02
     distance = f"{1e3 * np.linalg.norm(off):.0f} mm from its place ({_DISTANCE:g} m away)"
-    detail = f"a drawn hand is found {distance}, in {bundle.precision}"
+    detail = f"a drawn hand is found {distance}, in {bundle.run_in}"
     return None, bool((off <= limit).all()), detail
 
 

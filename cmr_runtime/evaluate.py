@@ -21,7 +21,7 @@ from .command import command
 from .draw import contact_sheet, draw_hands, thumbnail
 from .errors import CmrError, InputError
 from .image_io import read_image, write_image
-from .options import up_to
+from .options import PRECISION, up_to
 from .peer_eval import MODELS, Peer
 from .precision import CHOICES
 from .results import Hand
@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("folder", metavar="DIR", help="folder with the photos and their cameras")
         command.add_argument("--model", metavar="B", help="bundle; default: the one that comes with the package")
-        command.add_argument("--precision", choices=CHOICES, help="of the networks (default: as exported)")
+        command.add_argument("--precision", choices=CHOICES, help=PRECISION)
         command.add_argument("--limit", type=up_to(10**9), metavar="N", help="only the first N photos")
         command.add_argument(
             "--threads", type=up_to(MAX_THREADS), default=1, metavar="N", help="threads inside a stage (default 1)"

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from .camera import Camera, read_intrinsics
 from .errors import InputError
 
-__all__ = ["CameraOption", "parse_box", "up_to"]
+__all__ = ["PRECISION", "CameraOption", "parse_box", "up_to"]
+
+#: Help of `--precision`.
+PRECISION = "in which the networks run (default: as exported; the package's in int8 where the core can)"
 
 
 class CameraOption:

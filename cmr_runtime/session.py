@@ -94,13 +94,13 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
 def open_stage(bundle: Bundle, kind: str, threads: int, providers: Sequence[str] = CPU) -> tuple[Session, str]:
     """Open a bundle's graph, of a kind that it has; returns what messages call it, too.
 
-    Where the bundle has a plan of it, the compiled core runs that, if no other provider is asked for; of a bundle in
-    eight bits it makes the products so, but for the detector's. All else is as in `open_session`.
+    Where the bundle has a plan of it, the compiled core runs that, if no other provider is asked for; where the bundle
+    says so with products in eight bits, but for the detector. All else is as in `open_session`.
     """
     graph: bytes = getattr(bundle, kind)
     part = f"{graph_part(kind, graph)} of {bundle.source}"
-    eight = bundle.precision == "int8" and kind != "detector"
-    if bundle.plan is not None and only_cpu(providers) and kernels(eight):
+    eight = bundle.eight_bits and kind != "detector" and bool(kernels(eight=True))
+    if bundle.plan is not None and only_cpu(providers) and kernels():
         check_threads(threads)
         if (plan := read_plan(bundle.plan, bundle.source).get(kind)) is not None:
             if plan.sha256 != hashlib.sha256(graph).hexdigest():

@@ -27,7 +27,7 @@ from .errors import CameraError, CmrError, InputError
 from .exif import camera_from_exif
 from .image_io import decode_image, read_bytes
 from .mesh_io import MESH_FORMATS
-from .options import CameraOption, parse_box, up_to
+from .options import PRECISION, CameraOption, parse_box, up_to
 from .outputs import Outputs
 from .precision import CHOICES, open_bundle
 from .progress import Progress
@@ -260,7 +260,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--npz", action="store_true", help="hands.npz, too: arrays, frames by hands")
     parser.add_argument("--view", action="store_true", help="show the hands in 3D in the browser")
     parser.add_argument("--threads", type=up_to(MAX_THREADS), default=1, metavar="N", help="inside a stage (1)")
-    parser.add_argument("--precision", choices=CHOICES, help="of the networks (default: as exported; auto: the faster)")
+    parser.add_argument(
+        "--precision",
+        choices=CHOICES,
+        help=f"{PRECISION}; auto: the faster",
+    )
     parser.add_argument("--provider", nargs="+", default=CPU, metavar="P", help="of ONNX Runtime, the preferred first")
     return parser
 

@@ -80,7 +80,7 @@ def ours(
     threads, num_hands, providers
         As of `HandMeshTracker`.
     precisions : sequence of str or None
-        In which they are run; None is as they were exported.
+        In which they are run; None is as `HandMeshTracker` does.
 
     Raises
     ------
@@ -158,4 +158,4 @@ def _used(model: str | None, precision: str | None = None, provider: str = CPU[0
     bundle = open_bundle(model, precision, providers=[provider])
     name = next((key for key, file in SHIPPED.items() if file == bundle.source), "fp32")
     content = Path(model or shipped(name)).read_bytes()
-    return BundleUsed(bundle.name, hashlib.sha256(content).hexdigest(), bundle.precision)
+    return BundleUsed(bundle.name, hashlib.sha256(content).hexdigest(), bundle.run_in)

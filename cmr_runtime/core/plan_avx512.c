@@ -22,7 +22,8 @@
 #define ROWS 12
 #define PANELS 2
 #define NAME "AVX-512"
-/* In eight bits: A without a sign. */
+
+#ifdef TARGET_VNNI /* in eight bits: A without a sign */
 #define TARGET_DOT TARGET_VNNI
 #define INTEGERS __m512i
 #define LOAD_INTEGERS(from) _mm512_loadu_si512(from)
@@ -37,12 +38,17 @@
 #define LARGEST(integers) _mm512_reduce_max_epi32(integers)
 #define ROUND(to, value)                                                                                               \
     _mm_storeu_si128((__m128i *)(to), _mm512_cvtepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(value), _mm512_set1_epi32(128))))
+#endif
 
 #include "plan_kernels.h"
 
 const PlanKernels *plan_avx512(void)
 {
-    return !processor_avx512() ? NULL : processor_vnni() ? &eight_kernels : &kernels;
+#ifdef TARGET_DOT
+    if (processor_vnni())
+        return &eight_kernels;
+#endif
+    return processor_avx512() ? &kernels : NULL;
 }
 
 #else

@@ -160,7 +160,7 @@ static void expand(const Plan *plan, const PlanLayer *l, const PlanNumbers *n, p
     if (plan_expanded_whole(l)) {
         p.c = r->ring + left;
         p.rows = plan->whole + l->rows;
-        convolve(plan, l, plan_source(plan, l), (ptrdiff_t)l->mid_h * l->mid_w, panel, panels, r->rest, &(float){-1.0f}, &p);
+        convolve(plan, l, plan_source(plan, l), (ptrdiff_t)l->mid_h * l->mid_w, panel, panels, r->rest, scale, &p);
     }
 }
 

@@ -8,8 +8,10 @@
 
 #include <arm_neon.h>
 #ifdef __linux__
-#include <asm/hwcap.h>
 #include <sys/auxv.h>
+#ifndef HWCAP_ASIMDDP
+#define HWCAP_ASIMDDP (1 << 20)
+#endif
 #endif
 
 #define TARGET
@@ -26,12 +28,14 @@
 #define PANELS 1
 #define NAME "NEON"
 
-/* In eight bits, where the compiler makes such instructions for single functions: clang does from 16 on. */
+/* In eight bits, where the compiler makes such instructions for single functions. clang does from 16 on; GCC does not put what
+ * is compiled for more than Armv8.2 into them, as on the processors named, which lack the instructions anyway. */
 #if defined(__ARM_FEATURE_DOTPROD)
 #define TARGET_DOT
 #elif defined(__clang__) && __clang_major__ >= 16
 #define TARGET_DOT __attribute__((target("dotprod")))
-#elif !defined(__clang__)
+#elif !defined(__clang__) && __GNUC__ >= 8 && !defined(__ARM_FEATURE_CRYPTO) && !defined(__ARM_FEATURE_AES) &&            \
+    !defined(__ARM_FEATURE_SVE) && !defined(__ARM_FEATURE_FP16_SCALAR_ARITHMETIC)
 #define TARGET_DOT __attribute__((target("arch=armv8.2-a+dotprod")))
 #endif
 

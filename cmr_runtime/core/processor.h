@@ -16,7 +16,9 @@
 #if defined(__GNUC__) && defined(__x86_64__)
 
 #define TARGET_AVX512 __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")))
+#if defined(__clang__) || __GNUC__ >= 8
 #define TARGET_VNNI __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx512vnni,avx2,fma")))
+#endif
 #define TARGET_AVX2 __attribute__((target("avx2,fma")))
 
 static inline int processor_avx2(void)
@@ -31,10 +33,12 @@ static inline int processor_avx512(void)
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
 }
 
+#ifdef TARGET_VNNI
 static inline int processor_vnni(void)
 {
     return processor_avx512() && __builtin_cpu_supports("avx512vnni");
 }
+#endif
 
 #endif
 

@@ -106,9 +106,9 @@ def test_the_bundles_of_the_package_are_one_network_in_several_precisions(
 ) -> None:
     monkeypatch.setenv("CMR_CACHE", str(tmp_path))
     made = {precision: open_bundle(None, precision) for precision in ("fp32", "int8", "auto", None)}
-    assert (made["fp32"].precision, made["int8"].precision) == ("fp32", "int8")
+    assert (made["fp32"].run_in, made["int8"].run_in) == ("fp32", "int8")
     usual = made["int8" if kernels(eight=True) else "fp32"]
-    assert (made[None].source, made[None].precision) == (usual.source, usual.precision)
+    assert (made[None].source, made[None].run_in) == (usual.source, usual.run_in)
     assert made["int8"].provenance["checkpoint_sha256"] == made["fp32"].provenance["checkpoint_sha256"]
     assert made["auto"].precision in ("fp32", "int8")
     assert (tmp_path / "precision.json").is_file()

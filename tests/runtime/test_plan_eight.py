@@ -9,6 +9,7 @@ import pytest
 from plan_made import RELU, RELU6, Made, assert_near, random_plan
 
 from cmr_runtime import Bundle, Camera, HandMeshTracker, InputError
+from cmr_runtime import session as sessions
 from cmr_runtime.image_io import read_image
 from cmr_runtime.plan import convolutions
 from cmr_runtime.plan.session import kernels
@@ -171,33 +172,48 @@ def test_narrow_products_and_those_of_rows_stay_in_floats() -> None:
 # The package's network
 
 
-def hand_of(tracker: HandMeshTracker) -> np.ndarray:
+def hand_of(bundle: Bundle | None = None, **options: str) -> np.ndarray:
+    """Vertices of the sample's hand, from their middle."""
     image = read_image(ROOT / "examples/data/sample.jpg")
     height, width = image.shape[:2]
-    (hand,) = tracker.track(image, Camera.from_fov(60, width, height))
-    return hand.vertices
+    with HandMeshTracker(bundle, mode="image", **options) as tracker:
+        (hand,) = tracker.track(image, Camera.from_fov(60, width, height))
+    return hand.vertices - hand.vertices.mean(axis=0)
 
 
 @eight_bits
 def test_the_hand_in_eight_bits_is_the_hand_in_floats_to_a_millimetre_or_two() -> None:
-    with HandMeshTracker(mode="image", precision="fp32") as floats, HandMeshTracker(mode="image") as eight:
-        assert (floats.bundle.precision, eight.bundle.precision) == ("fp32", "int8")
-        assert eight.bundle.prior == floats.bundle.prior
-        a, b = hand_of(floats), hand_of(eight)
-    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
-    assert 0 < np.linalg.norm(a - b, axis=1).mean() < 2e-3
+    assert open_bundle(None).run_in == "int8"
+    floats, usual, eight = (hand_of(**options) for options in ({"precision": "fp32"}, {}, {"precision": "int8"}))
+    np.testing.assert_array_equal(usual, eight)
+    assert 0 < np.linalg.norm(eight - floats, axis=1).mean() < 2e-3
 
 
 @eight_bits
-def test_a_caller_s_bundle_runs_in_eight_bits(tmp_path: Path) -> None:
+def test_a_caller_s_bundle_runs_in_the_precision_that_is_asked_for(tmp_path: Path) -> None:
     own = Bundle.default()
     eight = open_bundle(own, "int8")
-    assert eight == replace(own, precision="int8")
-    assert open_bundle(own, "fp32") is own
-    assert open_bundle(eight, "int8") is eight
+    assert (eight.eight_bits, eight.run_in, eight.precision) == (True, "int8", "fp32")
+    assert open_bundle(eight) is eight
+    assert open_bundle(own) is own
+    assert not open_bundle(own, "fp32").eight_bits
+    assert not open_bundle(eight, "fp32").eight_bits
+    assert open_bundle(eight, "int8").eight_bits
     assert open_bundle(own, "auto").prior == own.prior
-    with pytest.raises(InputError, match=r"precision is 'fp32', and hand\.cmr was exported in int8"):
-        open_bundle(eight, "fp32")
+    stored = Bundle.default("int8")
+    assert open_bundle(stored, "int8") is open_bundle(stored, "auto") is stored
+    with pytest.raises(InputError, match=r"precision is 'fp32', and hand_int8\.cmr was exported in int8"):
+        open_bundle(stored, "fp32")
+
+
+@eight_bits
+def test_without_the_instructions_such_a_bundle_is_run_by_its_plan_in_floats(monkeypatch: pytest.MonkeyPatch) -> None:
+    eight = open_bundle(None)
+    floats = hand_of(eight, precision="fp32")
+    assert np.any(hand_of(eight) != floats)
+    real = sessions.kernels
+    monkeypatch.setattr(sessions, "kernels", lambda eight=False: [] if eight else real())
+    np.testing.assert_array_equal(hand_of(eight), floats)
 
 
 def test_without_plans_or_with_other_providers_there_is_no_such_bundle(bundle: Bundle) -> None:
