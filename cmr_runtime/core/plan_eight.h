@@ -3,8 +3,8 @@
  * Products in eight bits, for processors that sum four products of bytes in one instruction. plan_kernels.h includes this
  * where a file says, besides what that needs: INTEGERS (LANES of int32), LOAD_INTEGERS, SPREAD_INTEGERS, DOT (a sum, four
  * values of A, those of B), FLOAT (integers as floats), START (of sums), ROUND (floats as bytes, to memory), MULTIPLIED,
- * LOAD_SOME (the first
- * values of a vector, and zeros), MOST_BITS (of integers and the bits of floats without signs), LARGEST (of lanes), TARGET_DOT.
+ * LOAD_SOME (the first values of a vector, and zeros), MOST_BITS (of integers and the bits of floats without signs), LARGEST
+ * (of lanes), TARGET_DOT (what tells the compiler).
  */
 #define INLINE_DOT static inline __attribute__((always_inline)) TARGET_DOT
 
