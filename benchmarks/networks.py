@@ -143,8 +143,8 @@ def table(report: Mapping[str, Any]) -> str:
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, {report['date']}",
         f"load average at the start: {machine['load']}",
         versions,
-        f"bundle {report['model']!r}, input {report['input_size']} px; {settings['rounds']} rounds of "
-        f"{settings['invocations']} invocations in turns, warm-up apart",
+        f"bundle {report['model']!r} in {report['precision']}, input {report['input_size']} px; "
+        f"{settings['rounds']} rounds of {settings['invocations']} invocations in turns, warm-up apart",
     ]
     for run in report["runs"]:
         lines += ["", f"threads: {run['threads']}", f"  {'stage':18s}{'median':>11s}{'P95':>11s}"]
@@ -183,6 +183,7 @@ def compare(
         "machine": describe_machine(),
         "versions": {"onnxruntime": onnxruntime.__version__, "numpy": np.__version__},
         "model": bundle.name,
+        "precision": bundle.run_in,
         "input_size": bundle.input_size,
         "settings": {"rounds": rounds, "invocations": invocations, "lead_in": LEAD_IN, "warm_up": WARM_UP},
         "runs": [],
