@@ -104,7 +104,7 @@ class HandMeshTracker:
     on_result : callable or None
         In mode live: called with the hands, the timestamp and the image of each frame that was looked at.
     precision : {"fp32", "int8", "auto"} or None
-        In which the networks run. "int8" needs no other bundle where the compiled core finds instructions for it;
+        In which the networks run. "int8" needs no other bundle where this has plans and the core the instructions;
         "auto" is the faster one here, with these threads and providers, measured once. None is as a bundle of your own
         was exported, and for that of the package "int8" where the core does it, which costs no accuracy, else "fp32".
     providers : sequence of str
