@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import ClassVar
 
 from .archive import MANIFEST, check_seal, pack, unpack
 from .errors import BundleError
@@ -17,7 +18,7 @@ from .files import write_whole
 from .manifest import Manifest, Precision, check_part, graph_part, kind_of, read_manifest, write_manifest
 from .topology import Topology
 
-__all__ = ["MAX_BYTES", "SHIPPED", "Bundle", "shipped_file", "write_bundle"]
+__all__ = ["MAX_BYTES", "SHIPPED", "Bundle", "EightBitBundle", "shipped_file", "write_bundle"]
 
 #: Largest file that is read, bytes: room for two stages of ResNet-50 encoders in float32 (some 600 MB).
 MAX_BYTES = 1 << 30
@@ -64,8 +65,8 @@ class Bundle:
     plan : bytes or None
         How the compiled core runs the graphs, see `cmr_runtime.plan`; JSON.
     eight_bits : bool
-        Whether it makes the products of the two stages in eight bits, see `cmr_runtime.precision.in_eight_bits`. That
-        is a matter of running it: no file has it.
+        Whether it makes the products of the two stages in eight bits: a matter of running it, which no file has; see
+        `EightBitBundle`.
     """
 
     source: str
@@ -87,7 +88,7 @@ class Bundle:
     detector_size: int | None = None
     shallow: bytes | None = field(default=None, repr=False)
     plan: bytes | None = field(default=None, repr=False)
-    eight_bits: bool = False
+    eight_bits: ClassVar[bool] = False
 
     @property
     def run_in(self) -> str:
@@ -165,6 +166,13 @@ class Bundle:
             shallow=by_kind.get("shallow"),
             plan=by_kind.get("plan"),
         )
+
+
+@dataclass(frozen=True)
+class EightBitBundle(Bundle):
+    """A bundle in floats whose stages the compiled core runs in eight bits; `cmr_runtime.precision` makes it."""
+
+    eight_bits: ClassVar[bool] = True
 
 
 def shipped_file(precision: str) -> Traversable:

@@ -14,14 +14,15 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
-from .bundle import SHIPPED, Bundle
+from .bundle import SHIPPED, Bundle, EightBitBundle
 from .errors import InputError
 from .files import write_whole
 from .network import MeshStage, PriorStage
@@ -105,7 +106,11 @@ def _opened(bundle: Bundle | str | os.PathLike[str] | None) -> Bundle:
 
 
 def _in_floats(bundle: Bundle) -> Bundle:
-    return replace(bundle, eight_bits=False) if bundle.eight_bits else bundle
+    return Bundle(**_content(bundle)) if bundle.eight_bits else bundle
+
+
+def _content(bundle: Bundle) -> dict[str, Any]:
+    return {field.name: getattr(bundle, field.name) for field in fields(bundle)}
 
 
 def in_eight_bits(bundle: Bundle, providers: Sequence[str] = CPU) -> Bundle | None:
@@ -119,7 +124,7 @@ def in_eight_bits(bundle: Bundle, providers: Sequence[str] = CPU) -> Bundle | No
         return None
     if not {"prior", "mesh"} <= read_plan(bundle.plan, bundle.source).keys():
         return None
-    return replace(bundle, eight_bits=True)
+    return EightBitBundle(**_content(bundle))
 
 
 def fastest(

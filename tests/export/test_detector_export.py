@@ -154,8 +154,8 @@ def test_what_is_no_detector_is_refused_in_one_line_before_anything_is_traced(
     weights, out = tmp_path / "palm.npz", tmp_path / "out.cmr"
     if content is not None:
         weights.write_bytes(content)
-    monkeypatch.setattr("cmr_export.bundle.trace", lambda network: pytest.fail("traced"))
     old, checkpoint = str(exported().checkpoint.parent / "hand.cmr"), str(exported().checkpoint)
+    monkeypatch.setattr("cmr_export.bundle.trace", lambda network: pytest.fail("traced"))
     assert main([old, str(weights), "--out", str(out)]) == 2
     assert cli.main(["--ckpt", checkpoint, "--detector", str(weights), "--out", str(out)]) == 2
     for error in capsys.readouterr().err.splitlines(keepends=True):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans whose products are made in eight bits: as rounding in NumPy says, and close to the same plan in floats."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +194,7 @@ def test_a_caller_s_bundle_runs_in_the_precision_that_is_asked_for(tmp_path: Pat
     own = Bundle.default()
     eight = open_bundle(own, "int8")
     assert (eight.eight_bits, eight.run_in, eight.precision) == (True, "int8", "fp32")
+    assert {field.name: getattr(eight, field.name) for field in fields(eight)} == vars(own)
     assert open_bundle(eight) is eight
     assert open_bundle(own) is own
     assert not open_bundle(own, "fp32").eight_bits
