@@ -12,6 +12,7 @@ from plan_made import RELU, RELU6, Made, assert_near, random_plan
 from cmr_runtime.plan.session import PlanSession, kernels
 
 pytestmark = pytest.mark.skipif(not kernels(), reason="the compiled core is not built here, or switched off")
+eight_bits = pytest.mark.skipif(not kernels(eight=True), reason="no instructions for eight bits")
 
 
 def test_results_are_the_callers() -> None:
@@ -156,3 +157,16 @@ def _fork(session: PlanSession, made: Made, feed: dict[str, np.ndarray], wanted:
             os._exit(0 if all((session.run(made.names(), feed)[0] == wanted).all() for _ in range(3)) else 1)
         assert os.waitpid(child, 0)[1] == 0
         np.testing.assert_array_equal(session.run(made.names(), feed)[0], wanted)
+
+
+@pytest.mark.parametrize("eight", [False, pytest.param(True, marks=eight_bits)], ids=["floats", "eight bits"])
+@pytest.mark.parametrize("seed", range(40))
+def test_nothing_is_written_beyond_the_memory_of_a_plan(seed: int, eight: bool) -> None:
+    """A thread's own memory, for rings, padded rows and rounded cells, comes last: too little shows behind it."""
+    made = random_plan(seed)
+    session = made.session(eight=eight)
+    layers, numbers, memory, *rest = session._tables
+    more = np.concatenate([memory, np.full(4096, 12345.0, np.float32)])
+    session._tables = (layers, numbers, more, *rest)
+    session.run(made.names(), made.feed())
+    np.testing.assert_array_equal(more[memory.size :], 12345.0)
