@@ -110,7 +110,7 @@ def examine(model: str | None = None, threads: int = 1) -> Report:
     _attempt(report, "solver", _solver)
     bundle = _attempt(report, "bundle", lambda: _bundle(model))
     if bundle is not None:
-        _attempt(report, "self-test", lambda: _self_test(bundle, model, threads, report.stages_ms))
+        _attempt(report, "self-test", lambda: _self_test(model, threads, report.stages_ms))
     return report
 
 
@@ -251,14 +251,13 @@ def _bundle(model: str | None) -> tuple[Bundle, bool, str]:
     return bundle, True, f"{bundle.source} is whole: {bundle.name}, {bundle.licence}, {bundle.precision}, {size:.1f} MB"
 
 
-def _self_test(bundle: Bundle, model: str | None, threads: int, stages_ms: dict[str, float]) -> tuple[None, bool, str]:
+def _self_test(model: str | None, threads: int, stages_ms: dict[str, float]) -> tuple[None, bool, str]:
     """Find the hand that is drawn, by the tracker's own search; the stages' times are those of its box, warm."""
-    from .precision import open_bundle
     from .results import Hand, StageTimes
     from .tracker import HandMeshTracker
 
-    bundle = open_bundle(None) if model is None else bundle  # in the precision in which a tracker runs it
-    with HandMeshTracker(bundle, mode="image", threads=threads) as tracker:
+    with HandMeshTracker(model, mode="image", threads=threads) as tracker:
+        bundle = tracker.bundle  # in the precision in which it is run
         image, camera, joints = drawn_hand(bundle.topology)
         found = tracker.track(image, camera)
     if not found:

@@ -132,8 +132,8 @@ void plan_conv(const Plan *plan, const PlanLayer *l, const PlanNumbers *n, float
 /* A block's rows of the expanded map at a time, and what is made of them: in a thread's own memory. */
 typedef struct {
     ptrdiff_t channels, ring_row; /* values of a pixel and of a row */
-    float *ring, *middle, *rest; /* the rest: padded rows, or cells in eight bits */
-    float *p_rest;                       /* cells in eight bits, for the projection */
+    float *ring, *middle, *rest;  /* the rest: padded rows, or cells in eight bits */
+    float *p_rest;                /* cells in eight bits, for the projection */
 } Ring;
 
 /* Rows first to end of the expanded map, some panels of it, into the ring. */

@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from .layout import Builder, limits, wide
+from .layout import DEEPEST, Builder, limits, wide
 from .maps import PANEL, Map, filled
 from .steps import number
 
@@ -89,9 +90,9 @@ def block(builder: Builder, step: _Step) -> Map:
     fields |= builder.keep_act(project["act"], out.c, "slope", "p_low", "p_high") | _after(builder, step, out)
     matrix = weight[:, :, 0, 0].T
     eight = builder.eight and matrix.size >= WORTH
-    chunk = _share(builder, fields, out, whole and not fields["half"], room, eight) * PANEL
-    kept = builder.keep_eight(matrix, chunk) if eight else {"weights": builder.keep_matrix(matrix, chunk)}
-    fields |= {"p_eight": int(eight), **{f"p_{name}": at for name, at in kept.items()}}
+    _share(builder, fields, out, whole and not fields["half"], room, eight)
+    kept = _product(builder, matrix, eight, fields["chunk"] * PANEL)
+    fields |= {f"p_{name}": at for name, at in kept.items()}
     builder.add("block", within, fields=fields, x=x, out=out, **added(builder, step, out))
     return out
 
@@ -112,6 +113,13 @@ def _after(builder: Builder, step: _Step, out: Map) -> _Fields:
     fields = builder.keep_act(step["then"], out.c, "then_slope", "then_low", "then_high")
     half = step["add"] is not None and _half(builder.slot(step["add"]), out)
     return {**fields, "half": int(half)}
+
+
+def _product(builder: Builder, matrix: npt.NDArray[np.float32], eight: bool, part: int = DEEPEST) -> _Fields:
+    """Keep the matrix (K, O) of a product, parts of so many rows one after the other; returns its fields."""
+    if eight:
+        return {"eight": 1, **builder.keep_eight(matrix, part)}
+    return {"weights": builder.keep_matrix(matrix, part)}
 
 
 def _rounded(k: int) -> int:
@@ -140,12 +148,9 @@ def _convolution(builder: Builder, x: Map, spec: _Step) -> tuple[_Fields, tuple[
     else:
         offsets = (dy * row + dx) * x.fixed_row() + c
     matrix, room = matrix.reshape(kh * kw * i, o), kh * padded * (i if x.planar else x.row)
-    if builder.eight and matrix.size >= WORTH and kh == kw == 1 and bare and not x.planar:
-        kept, room = {"eight": 1, **builder.keep_eight(matrix)}, _rounded(i)
-    else:
-        kept = {"weights": builder.keep_matrix(matrix)}
+    eight = builder.eight and matrix.size >= WORTH and kh == kw == 1 and bare and not x.planar
     fields = {
-        **kept,
+        **_product(builder, matrix, eight),
         "k": kh * kw * i,
         "offsets": builder.keep_whole(offsets),
         "kernel_h": kh,
@@ -156,7 +161,7 @@ def _convolution(builder: Builder, x: Map, spec: _Step) -> tuple[_Fields, tuple[
         "bias": builder.keep_bias(spec["bias"], o),
         "panels": filled(o) // PANEL,
     }
-    return fields, (h, w, o), room
+    return fields, (h, w, o), _rounded(i) if eight else room
 
 
 def _depthwise(builder: Builder, shape: tuple[int, int, int], spec: _Step) -> tuple[_Fields, tuple[int, int]]:
@@ -175,8 +180,8 @@ def _depthwise(builder: Builder, shape: tuple[int, int, int], spec: _Step) -> tu
     return fields, reached
 
 
-def _share(builder: Builder, fields: _Fields, out: Map, whole: bool, room: int = 0, eight: bool = False) -> int:
-    """Choose how many panels of channels a block has at a time, which is returned, and how many rows of them.
+def _share(builder: Builder, fields: _Fields, out: Map, whole: bool, room: int = 0, eight: bool = False) -> None:
+    """Choose how many panels of channels a block has at a time, and how many rows of them.
 
     `eight`: they are projected in eight bits.
     """
@@ -189,7 +194,7 @@ def _share(builder: Builder, fields: _Fields, out: Map, whole: bool, room: int =
     if whole:
         parts = -(-parts // builder.threads) * builder.threads  # which share them
     chunk = -(-panels // parts)
-    chunk = int(chunk + (chunk % 2 if 1 < chunk < panels else 0))
+    chunk += chunk % 2 if 1 < chunk < panels else 0
     channels = chunk * PANEL
     fields |= {"chunk": chunk, "ring": ring}
     if whole:
@@ -197,7 +202,6 @@ def _share(builder: Builder, fields: _Fields, out: Map, whole: bool, room: int =
         at = np.arange(h * w)
         fields["rows"] = builder.keep_whole(at // w * (across * channels) + at % w * channels)
     builder.need(filled(cells * channels + room) + (_rounded(channels) if eight else 0))
-    return chunk
 
 
 def _reach(size: int, kernel: int, stride: int, padding: int) -> int:

@@ -7,12 +7,16 @@ import json
 from typing import Any
 
 import numpy as np
+import pytest
 from plan_numpy import run_plan
 
 from cmr_runtime.plan.session import PlanSession, kernels
 from cmr_runtime.plan.steps import Graph, read_plan
 
-__all__ = ["CHANNELS", "RELU", "RELU6", "Made", "assert_near", "graph_of", "random_plan", "same_padding"]
+__all__ = ["CHANNELS", "RELU", "RELU6", "Made", "assert_near", "eight_bits", "graph_of", "random_plan", "same_padding"]
+
+#: For tests of products in eight bits, which not every processor makes.
+eight_bits = pytest.mark.skipif(not kernels(eight=True), reason="no compiled core, or no instructions for eight bits")
 
 CHANNELS = (1, 3, 5, 16, 17, 21, 24, 32, 51, 112)
 RELU, RELU6 = [0, None], [0, 6]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from plan_made import RELU, RELU6, Made, assert_near, random_plan
+from plan_made import RELU, RELU6, Made, assert_near, eight_bits, random_plan
 
 from cmr_runtime import Bundle, Camera, HandMeshTracker, InputError
 from cmr_runtime import session as sessions
@@ -16,7 +16,6 @@ from cmr_runtime.plan.session import kernels
 from cmr_runtime.precision import in_eight_bits, open_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
-eight_bits = pytest.mark.skipif(not kernels(eight=True), reason="no compiled core, or no instructions for eight bits")
 
 
 def rounded(values: np.ndarray, axis: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -77,13 +76,14 @@ def test_products_are_those_of_rounded_factors(cells: int, k: int, o: int) -> No
 @eight_bits
 def test_factors_that_are_whole_numbers_are_not_rounded() -> None:
     made = Made((9, 11, 20))
-    first = made.conv(0, 64, kernel=(1, 1), act=RELU, bias=False)
-    offset, shape = made.table["steps"][0]["weight"]
+    x = made.reshape(0, 9, 11, 20)  # in memory, as above
+    first = made.conv(x, 64, kernel=(1, 1), act=RELU, bias=False)
+    offset, shape = made.table["steps"][1]["weight"]
     weight = made.rng.integers(-127, 128, shape).astype("<f4")
     weight[:, 0] = 127
     made.part[offset : offset + weight.nbytes] = weight.tobytes()
     cells = made.rng.integers(-127, 128, (1, 20, 9, 11)).astype(np.float32)
-    cells[0, 0, 0, 0] = -127
+    cells[0, 0] = -127
     made.output(first)
     for threads in (1, 2):
         np.testing.assert_array_equal(run(made, {"in0": cells}, threads)[0], made.wanted({"in0": cells})[0])
@@ -145,7 +145,8 @@ def test_what_fills_a_slice_up_to_whole_panels_does_not_count() -> None:
 @eight_bits
 def test_zeros_stay_zeros_and_what_is_no_number_stays_none() -> None:
     made = Made((6, 6, 32))
-    made.output(made.conv(0, 40, kernel=(1, 1), bias=False)).output(made.block(0, 32, middle=96, bias=False))
+    x = made.reshape(0, 6, 6, 32)
+    made.output(made.conv(x, 40, kernel=(1, 1), bias=False)).output(made.block(x, 32, middle=96, bias=False))
     for value in (0.0, np.nan, np.inf):
         feed = {"in0": np.full((1, 32, 6, 6), value, np.float32)}
         for kernel in kernels(eight=True):

@@ -7,12 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from plan_made import RELU, RELU6, Made, assert_near, random_plan
+from plan_made import RELU, RELU6, Made, assert_near, eight_bits, random_plan
 
 from cmr_runtime.plan.session import PlanSession, kernels
 
 pytestmark = pytest.mark.skipif(not kernels(), reason="the compiled core is not built here, or switched off")
-eight_bits = pytest.mark.skipif(not kernels(eight=True), reason="no instructions for eight bits")
 
 
 def test_results_are_the_callers() -> None:
