@@ -18,7 +18,7 @@ from cmr_runtime.bundle import SHIPPED
 from cmr_runtime.compiled import core
 from cmr_runtime.image_io import read_image
 from cmr_runtime.network import MeshStage, PriorStage
-from cmr_runtime.precision import in_eight_bits
+from cmr_runtime.precision import in_bits
 
 __all__ = ["BY_THE_CORE", "main"]
 
@@ -51,7 +51,7 @@ def _stages(rgb: np.ndarray) -> dict[str, np.ndarray]:
     """Both networks of each shipped bundle on a crop taken by slices: the same on every machine to the last bit."""
     arrays = {}
     bundles = {precision: Bundle.default(precision) for precision in SHIPPED}
-    if eight := in_eight_bits(bundles["fp32"]):
+    if eight := in_bits(bundles["fp32"], 8):
         bundles[BY_THE_CORE] = eight
     for precision, bundle in bundles.items():
         prior = PriorStage(bundle)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import ClassVar
+from typing import Literal
 
 from .archive import MANIFEST, check_seal, pack, unpack
 from .errors import BundleError
@@ -18,7 +18,7 @@ from .files import write_whole
 from .manifest import Manifest, Precision, check_part, graph_part, kind_of, read_manifest, write_manifest
 from .topology import Topology
 
-__all__ = ["MAX_BYTES", "SHIPPED", "Bundle", "EightBitBundle", "shipped_file", "write_bundle"]
+__all__ = ["MAX_BYTES", "SHIPPED", "Bundle", "shipped_file", "write_bundle"]
 
 #: Largest file that is read, bytes: room for two stages of ResNet-50 encoders in float32 (some 600 MB).
 MAX_BYTES = 1 << 30
@@ -64,9 +64,9 @@ class Bundle:
         The first layers of the prior alone, see `cmr_runtime.recall`; in ONNX or ORT format.
     plan : bytes or None
         How the compiled core runs the graphs, see `cmr_runtime.plan`; JSON.
-    eight_bits : bool
-        Whether it makes the products of the two stages in eight bits: a matter of running it, which no file has; see
-        `EightBitBundle`.
+    bits : {8, 16, 32}
+        Of the products of the stages, where the compiled core makes them; 32 are floats. A matter of running it, which
+        no file has: see `cmr_runtime.precision`.
     """
 
     source: str
@@ -88,12 +88,12 @@ class Bundle:
     detector_size: int | None = None
     shallow: bytes | None = field(default=None, repr=False)
     plan: bytes | None = field(default=None, repr=False)
-    eight_bits: ClassVar[bool] = False
+    bits: Literal[8, 16, 32] = 32
 
     @property
     def run_in(self) -> str:
-        """The precision in which it is run: "int8" if that is so, else that of the weights."""
-        return "int8" if self.eight_bits else self.precision
+        """The precision in which it is run: "int8" or "int16" if `bits` says so, else that of the weights."""
+        return self.precision if self.bits == 32 else f"int{self.bits}"
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
@@ -166,13 +166,6 @@ class Bundle:
             shallow=by_kind.get("shallow"),
             plan=by_kind.get("plan"),
         )
-
-
-@dataclass(frozen=True)
-class EightBitBundle(Bundle):
-    """A bundle in floats whose stages the compiled core runs in eight bits; `cmr_runtime.precision` makes it."""
-
-    eight_bits: ClassVar[bool] = True
 
 
 def shipped_file(precision: str) -> Traversable:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 __all__ = ["ABSENT", "INTERFACE", "IN_USE", "OFF", "core", "state", "taken"]
 
 #: Of the core that this version needs (`core/module.c`); a library left from another build is not taken.
-INTERFACE = 7
+INTERFACE = 8
 #: How a `state` begins.
 IN_USE, OFF, ABSENT = "in use", "switched off by CMR_RUNTIME_COMPILED=0", "absent"
 

@@ -200,8 +200,8 @@ def _compiled() -> str:
     if state == IN_USE:
         if not kernels():
             return f"{state}; networks by ONNX Runtime"
-        eight = " and in eight bits" if kernels(eight=True) else ""
-        return f"{state}; it runs networks by {kernels()[0]}, in floats{eight}"
+        bits = "".join(f" and {bits} bits" for bits in (16, 8) if kernels(bits))
+        return f"{state}; it runs networks by {kernels()[0]}, in floats{bits}"
     mend = "" if state == OFF else f": install a C compiler, then {_PACKAGE} anew"
     return f"{state}; NumPy does the same, in about 1 ms more for each frame{mend}"
 

@@ -51,7 +51,7 @@ class Motion:
             )
             self._velocity = x, y, log_depth
         self._at, self._time = place, time
-        self._shape: _Float = hand.joints - hand.translation
+        self._joints, self._root = hand.joints, hand.translation
         self._roi = hand.roi
         self._expected = None
 
@@ -75,7 +75,7 @@ class Motion:
         """Return these points, and the largest of their coordinates but for its sign."""
         known = self._expected
         if known is None or known[0] != time or known[1] is not camera:  # a frame asks for them twice
-            points, farthest = _project_placed(self._shape, self.root(time), camera)
+            points, farthest = _project_moved(self._joints, self._root, self.root(time), camera)
             self._expected = known = time, camera, points, farthest
         return known[2], known[3]
 
@@ -127,13 +127,17 @@ def extent_of(points: _Float) -> float:
     return max(float(np.ptp(points, axis=0).max()), 1.0)
 
 
-def _project_placed(points: _Float, root: tuple[float, float, float], camera: Camera) -> tuple[_Float, float]:
-    """Pixels, (N, 2), of points relative to a root, (N, 3) metres, and the largest coordinate but for its sign."""
-    if core is not None and taken(points, np.float64):
+def _project_moved(
+    points: npt.NDArray[np.float32], root: _Float, to: tuple[float, float, float], camera: Camera
+) -> tuple[_Float, float]:
+    """Pixels, (N, 2), of points, (N, 3) metres, whose root moves, and the largest coordinate but for its sign."""
+    x, y, z = root.tolist()
+    way = to[0] - x, to[1] - y, to[2] - z
+    if core is not None and taken(points, np.float32):
         pixels = np.empty((len(points), 2))
-        farthest: float = core.project_placed(points, root, camera.pinhole, pixels)
+        farthest: float = core.project_placed(points, way, camera.pinhole, pixels)
         return pixels, farthest
-    projected = camera.project(points + np.array(root))
+    projected = camera.project(points + np.array(way))
     return projected, float(np.abs(projected).max())
 
 

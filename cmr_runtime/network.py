@@ -213,17 +213,15 @@ class MeshStage:
         self.shapes = check_shapes(self._session.get_outputs(), wanted, part, required=("vertices",))
         _check_square(self.shapes, ("refined_heatmaps", "refined_silhouette"), part)
         self._names = list(self.shapes)
+        self._fields = [_MESH[name] for name in self._names]
 
     def __call__(self, prior: PriorOutput) -> MeshOutput:
         """Run on what the prior stage gave."""
         cues = {
             name: np.asarray(getattr(prior, name), np.float32).reshape(shape) for name, shape in self.inputs.items()
         }
-        fields = {}
-        for name, value in zip(self._names, self._session.run(self._names, cues), strict=True):
-            field, read = _MESH[name]
-            fields[field] = read(value)
-        return MeshOutput(**fields)
+        tensors = self._session.run(self._names, cues)
+        return MeshOutput(**{name: read(value) for (name, read), value in zip(self._fields, tensors, strict=True)})
 
 
 def _check_square(shapes: Shapes, names: Sequence[str], part: str) -> None:

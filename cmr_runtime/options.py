@@ -13,7 +13,7 @@ from .errors import InputError
 __all__ = ["PRECISION", "CameraOption", "parse_box", "up_to"]
 
 #: Help of `--precision`.
-PRECISION = "in which the networks run (default: as exported; the package's in int8 where the core can)"
+PRECISION = "in which the networks run (default: as exported; the package's in int16 or int8 where the core can)"
 
 
 class CameraOption:

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +36,7 @@ _Image = npt.NDArray[np.uint8]
 _MESH_WEIGHT = 0.6
 
 
-@dataclass(frozen=True, eq=False)
-class Placed:
+class Placed(NamedTuple):
     """A hand, and what a video keeps of it for the next frame.
 
     Attributes
@@ -165,7 +163,7 @@ class Pipeline:
         vertices, joints = self._relative(output.vertices, view.roi, camera)
         decoded = perf_counter()
         # The registration wants a few joints to rely on; where none stands out, all count alike.
-        few = np.add.reduce(cues.scores >= MIN_SCORE) < MIN_JOINTS
+        few = not sorted(cues.scores.tolist())[-MIN_JOINTS] >= MIN_SCORE
         weights = np.maximum(cues.scores, MIN_SCORE) if few else cues.scores
         fit = self._registrar(
             vertices, joints, cues.keypoints, weights, cues.outline, camera, cut=cues.marks, metric=metric

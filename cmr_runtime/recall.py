@@ -9,7 +9,7 @@ prior in such a frame.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -29,8 +29,7 @@ _TAKEN = {"features", "heatmaps", "silhouette"}
 _GIVEN = (*_TAKEN, "presence", "refined_heatmaps", "refined_silhouette", "refined_presence")
 
 
-@dataclass(frozen=True, eq=False)
-class Said:
+class Said(NamedTuple):
     """What both stages said of a hand in the last frame, each in the crop of its region."""
 
     prior: PriorOutput

@@ -95,17 +95,17 @@ def open_stage(bundle: Bundle, kind: str, threads: int, providers: Sequence[str]
     """Open a bundle's graph, of a kind that it has; returns what messages call it, too.
 
     Where the bundle has a plan of it, the compiled core runs that, if no other provider is asked for; where the bundle
-    says so with products in eight bits, but for the detector. All else is as in `open_session`.
+    says so with products of fewer bits, but for the detector. All else is as in `open_session`.
     """
     graph: bytes = getattr(bundle, kind)
     part = f"{graph_part(kind, graph)} of {bundle.source}"
-    eight = bundle.eight_bits and kind != "detector" and bool(kernels(eight=True))
+    bits = bundle.bits if kind != "detector" and kernels(bundle.bits) else 32
     if bundle.plan is not None and only_cpu(providers) and kernels():
         check_threads(threads)
         if (plan := read_plan(bundle.plan, bundle.source).get(kind)) is not None:
             if plan.sha256 != hashlib.sha256(graph).hexdigest():
                 raise BundleError(f"the plan of {part} was made of another graph; export it again")
-            return PlanSession(plan, graph, part, threads, eight=eight), part
+            return PlanSession(plan, graph, part, threads, bits=bits), part
     return open_session(graph, part, threads, providers), part
 
 

@@ -263,7 +263,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision",
         choices=CHOICES,
-        help=f"{PRECISION}; auto: the faster",
+        help=f"{PRECISION}; auto: the fastest",
     )
     parser.add_argument("--provider", nargs="+", default=CPU, metavar="P", help="of ONNX Runtime, the preferred first")
     return parser

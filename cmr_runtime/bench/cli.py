@@ -12,10 +12,10 @@ from pathlib import Path
 
 import onnxruntime
 
-from ..bundle import SHIPPED
 from ..command import command
 from ..errors import CmrError, InputError
 from ..options import PRECISION, up_to
+from ..precision import PRECISIONS
 from ..progress import Progress
 from ..session import CPU, MAX_THREADS
 from ..tracker import MAX_HANDS
@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("clip", nargs="?", metavar="CLIP", help="image, video, or number of a webcam")
     parser.add_argument("--model", nargs="+", metavar="B", help="bundles; default: that of the package")
-    parser.add_argument("--precision", nargs="+", choices=SHIPPED, help=PRECISION)
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, help=PRECISION)
     parser.add_argument(
         "--threads", type=up_to(MAX_THREADS), nargs="+", default=[1], metavar="N", help="inside a stage (1)"
     )

@@ -89,7 +89,7 @@ void core_map_to_single(const float *points, ptrdiff_t count, const double matri
 void core_project(const CoreCamera *camera, const double *points, ptrdiff_t count, double *pixels);
 
 /* The same of points that are moved; returns the largest distance of a pixel from 0 along an axis, NaN if there is one. */
-double core_project_placed(const CoreCamera *camera, const double *points, ptrdiff_t count, const double translation[3],
+double core_project_placed(const CoreCamera *camera, const float *points, ptrdiff_t count, const double translation[3],
                            double *pixels);
 
 /* Larger side of the box around points (count, 2), of which there is one at least; NaN if one of them is. */

@@ -44,12 +44,12 @@ void core_project(const CoreCamera *camera, const double *points, ptrdiff_t coun
     }
 }
 
-double core_project_placed(const CoreCamera *camera, const double *points, ptrdiff_t count, const double translation[3],
+double core_project_placed(const CoreCamera *camera, const float *points, ptrdiff_t count, const double translation[3],
                            double *pixels)
 {
     double farthest = 0.0;
     for (ptrdiff_t k = 0; k < count; k++) {
-        const double *p = points + 3 * k;
+        const float *p = points + 3 * k;
         const double placed[3] = {p[0] + translation[0], p[1] + translation[1], p[2] + translation[2]};
         core_project(camera, placed, 1, pixels + 2 * k);
         for (int d = 0; d < 2; d++)

@@ -34,7 +34,7 @@ PyObject *core_python_project_placed(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "O(ddd)(dddd)O:project_placed", &points_object, &translation[0], &translation[1],
                           &translation[2], &camera.fx, &camera.fy, &camera.cx, &camera.cy, &pixels_object))
         return NULL;
-    const double *points = core_buffer(&held, points_object, "d", -1, &items, 0);
+    const float *points = core_buffer(&held, points_object, "f", -1, &items, 0);
     double *pixels = points == NULL ? NULL : core_buffer(&held, pixels_object, "d", items / 3 * 2, NULL, 1);
     if (pixels != NULL)
         result = PyFloat_FromDouble(core_project_placed(&camera, points, items / 3, translation, pixels));

@@ -12,6 +12,9 @@
 #include <arm_neon.h>
 #endif
 
+/* Rows ahead of which the image is brought near. */
+#define AHEAD 4
+
 /* Two rows of 2 * width pixels to one of `width`, from pixel x on. */
 static void halve_rest(const uint8_t *above, const uint8_t *below, ptrdiff_t x, ptrdiff_t width, uint8_t *out)
 {
@@ -72,6 +75,10 @@ void core_halve(const uint8_t *image, ptrdiff_t line, ptrdiff_t height, ptrdiff_
     if (processor_avx2())
         quickest = halve_avx2;
 #endif
-    for (ptrdiff_t y = 0; y < height; y++)
+    bring_near(image, line, 2 * (AHEAD < height ? AHEAD : height), 6 * width);
+    for (ptrdiff_t y = 0; y < height; y++) {
+        if (y + AHEAD < height)
+            bring_near(image + 2 * (y + AHEAD) * line, line, 2, 6 * width);
         quickest(image + 2 * y * line, image + (2 * y + 1) * line, width, out + 3 * y * width);
+    }
 }

@@ -3,6 +3,7 @@
  * Heat maps to keypoints with scores: `decode` of heatmaps.py, which says what is fitted and why.
  */
 #include "core.h"
+#include "processor.h"
 
 #include <float.h>
 #include <math.h>
@@ -27,7 +28,7 @@ typedef struct {
 } Extremes;
 
 /* Take in one block of a map. `doubt` stays 0 while all cells are finite. */
-static void scan(const float *cells, ptrdiff_t count, float *high, float *low, float *doubt)
+CORE_INLINE void scan(const float *cells, ptrdiff_t count, float *high, float *low, float *doubt)
 {
     ptrdiff_t i = 0;
     for (; i + LANES <= count; i += LANES)
@@ -45,7 +46,7 @@ static void scan(const float *cells, ptrdiff_t count, float *high, float *low, f
 }
 
 /* Returns 0 for a map with a cell that is not finite: which of these NumPy would take is its own affair. */
-static int extremes(const float *map, ptrdiff_t cells, Extremes *found)
+CORE_INLINE int extremes(const float *map, ptrdiff_t cells, Extremes *found)
 {
     float high[LANES], low[LANES], doubt[LANES], best = -FLT_MAX, least = FLT_MAX, doubts = 0.0f;
     ptrdiff_t from = 0;
@@ -71,6 +72,18 @@ static int extremes(const float *map, ptrdiff_t cells, Extremes *found)
     found->floor = least;
     return 1;
 }
+
+static int extremes_plain(const float *map, ptrdiff_t cells, Extremes *found)
+{
+    return extremes(map, cells, found);
+}
+
+#if defined(__GNUC__) && defined(__x86_64__)
+static TARGET_AVX2 int extremes_avx2(const float *map, ptrdiff_t cells, Extremes *found)
+{
+    return extremes(map, cells, found);
+}
+#endif
 
 /* x of A x = b by Cholesky, of A only the lower triangle; both are overwritten. Returns 0 where A is not positive. */
 static int solve(double A[TERMS][TERMS], double b[TERMS])
@@ -112,22 +125,29 @@ static int peak(const float *map, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t b
     double A[TERMS][TERMS] = {{0.0}}, b[TERMS] = {0.0}, mass = 0.0, moment[2] = {0.0, 0.0};
     const ptrdiff_t row = best / columns, column = best % columns;
     const double height = score - floor > EPS ? score - floor : EPS;
-    for (int dy = -REACH; dy <= REACH; dy++)
+    for (int dy = -REACH; dy <= REACH; dy++) {
+        const ptrdiff_t y = row + dy;
+        if (y < 0 || y >= rows)
+            continue;
+        double w[5] = {0.0}, v[3] = {0.0}, yy = dy * dy; /* sums over the row of weight x^n and of weighted x^n */
         for (int dx = -REACH; dx <= REACH; dx++) {
-            ptrdiff_t y = row + dy, x = column + dx;
-            if (y < 0 || y >= rows || x < 0 || x >= columns)
+            const ptrdiff_t x = column + dx;
+            if (x < 0 || x >= columns)
                 continue;
-            double cell = (double)map[y * columns + x] - floor, above = cell - BACKGROUND * height;
-            double share = (above > 0.0 ? above : 0.0) + EPS, relative = cell / height, weight = relative * relative;
+            const double cell = (double)map[y * columns + x] - floor, above = cell - BACKGROUND * height;
+            const double share = (above > 0.0 ? above : 0.0) + EPS, relative = cell / height, weight = relative * relative;
             mass += share, moment[0] += share * dx, moment[1] += share * dy;
-            const double basis[TERMS] = {1.0, dx, dy, dx * dx, dy * dy};
-            const double weighted = weight * log(cell > EPS ? cell : EPS);
-            for (int i = 0; i < TERMS; i++) {
-                b[i] += weighted * basis[i];
-                for (int j = 0; j <= i; j++)
-                    A[i][j] += weight * basis[i] * basis[j];
-            }
+            const double weighted = weight * log(cell > EPS ? cell : EPS), xx = dx * dx;
+            v[0] += weighted, v[1] += weighted * dx, v[2] += weighted * xx;
+            w[0] += weight, w[1] += weight * dx, w[2] += weight * xx, w[3] += weight * xx * dx, w[4] += weight * xx * xx;
         }
+        b[0] += v[0], b[1] += v[1], b[2] += v[0] * dy, b[3] += v[2], b[4] += v[0] * yy;
+        A[0][0] += w[0];
+        A[1][0] += w[1], A[1][1] += w[2];
+        A[2][0] += w[0] * dy, A[2][1] += w[1] * dy, A[2][2] += w[0] * yy;
+        A[3][0] += w[2], A[3][1] += w[3], A[3][2] += w[2] * dy, A[3][3] += w[4];
+        A[4][0] += w[0] * yy, A[4][1] += w[1] * yy, A[4][2] += w[0] * dy * yy, A[4][3] += w[2] * yy, A[4][4] += w[0] * yy * yy;
+    }
     for (int i = 0; i < TERMS; i++)
         A[i][i] += RIDGE;
     if (!solve(A, b))
@@ -147,13 +167,18 @@ static int peak(const float *map, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t b
 int core_decode_heatmaps(const float *maps, ptrdiff_t count, ptrdiff_t rows, ptrdiff_t columns, double side,
                          double cell_centre, double *points, double *scores)
 {
+    int (*quickest)(const float *, ptrdiff_t, Extremes *) = extremes_plain;
     if (rows < 1 || columns < 1)
         return 0;
+#if defined(__GNUC__) && defined(__x86_64__)
+    if (processor_avx2())
+        quickest = extremes_avx2;
+#endif
     for (ptrdiff_t k = 0; k < count; k++) {
         const float *map = maps + k * rows * columns;
         Extremes found;
         double offset[2];
-        if (!extremes(map, rows * columns, &found))
+        if (!quickest(map, rows * columns, &found))
             return 0;
         scores[k] = limited(map[found.best], 0.0, 1.0);
         if (!peak(map, rows, columns, found.best, found.floor, scores[k], offset))

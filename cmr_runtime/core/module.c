@@ -48,8 +48,8 @@ static PyMethodDef functions[] = {
      "project(points, fx, fy, cx, cy, pixels): fill pixels (n, 2) with those of points (n, 3) in the camera's frame, all\n"
      "float64; NaN where z is not above 0."},
     {"project_placed", core_python_project_placed, METH_VARARGS,
-     "project_placed(points, (x, y, z), (fx, fy, cx, cy), pixels) -> farthest: as project, of points (n, 3) moved by (x, y, z),\n"
-     "metres. Returns the largest coordinate of a pixel but for its sign, NaN if there is one."},
+     "project_placed(points, (x, y, z), (fx, fy, cx, cy), pixels) -> farthest: as project, of points (n, 3), float32, moved by\n"
+     "(x, y, z), metres. Returns the largest coordinate of a pixel but for its sign, NaN if there is one."},
     {"map_points", core_python_map_points, METH_VARARGS,
      "map_points(points, (a, b, c, d, x, y), mapped): points (n, 2), float32 or float64, times [[a, b], [c, d]] and moved\n"
      "by (x, y), to mapped (n, 2) float64."},
@@ -103,7 +103,8 @@ static PyMethodDef functions[] = {
      "rows of the affine map (2, 3) from pixels of the crop to those of the image. Returns False if it reaches too far."},
     /* plan_python.c */
     {"plan_kernels", core_python_plan_kernels, METH_VARARGS,
-     "plan_kernels(eight): names of the kernels of plans that this processor can run, in eight bits too, the quickest first."},
+     "plan_kernels(bits): names of the kernels of plans that this processor can run with products of 8, 16 or 32 bits, the "
+     "quickest first."},
     {"run_plan", core_python_run_plan, METH_VARARGS,
      "run_plan(kernels, threads, layers, numbers, memory, scratch, room, weights, whole, arrays, sizes): run the layers of\n"
      "plan/layout.py, (n, ...) int32 and float32, on memory float32, in which each thread has room values from scratch on\n"
@@ -113,7 +114,7 @@ static PyMethodDef functions[] = {
 };
 
 /* Raised with every change of what a function takes or does: a library that was built before is then not taken. */
-#define CORE_INTERFACE 7
+#define CORE_INTERFACE 8
 
 static int add_constants(PyObject *module)
 {

@@ -20,18 +20,22 @@
 /* Most threads of a plan: twice as many parts are bits of a word. */
 #define PLAN_MOST_THREADS 16
 
-/* A and B of a product in eight bits: A and each column of B have a scale of their own, so that the largest of their values
- * is 127. Row i of A is at a + i * a_row, `fours` times four values; the values 4 k to 4 k + 3 of the columns of panel
- * p of B at b + (p * fours + k) * 64, column by column. `starts` is -128 times the sum of each column of B: for kernels that
- * have A without a sign, 128 more. */
+/* Largest magnitude of A in 8 and 16 bits, with which sums stay in 32 (see `keep_rounded` in plan/layout.py). */
+#define PLAN_MOST_8 127.0f
+#define PLAN_MOST_16 4095.0f
+
+/* A and B of a product of whole numbers in 8 or 16 bits: A and each column of B have a scale of their own. Row i of A is
+ * at a + i * a_row bytes, `words` times four bytes: 4 values or 2. Word k of the columns of panel p of B is at
+ * b + (p * words + k) * 64, column by column. `starts`, of 8 bits, is -128 times the sum of each column of B: for kernels
+ * that have A without a sign, 128 more. */
 typedef struct {
-    ptrdiff_t fours, a_row;
+    ptrdiff_t words, a_row;
     const uint8_t *a;
     float a_scale;
     const int8_t *b;
     const float *b_scales;
     const int32_t *starts;
-} PlanEight;
+} PlanRounded;
 
 /* C = then(act(A B + bias) + add), or C += A B; act and then keep values within limits. Row i, column k of A is
  * a[i * a_row + offsets[k]]; row k of panel p of B is at b + p * b_panel + k * b_k. Row i of C is at
@@ -47,7 +51,7 @@ typedef struct {
     const float *slope, *then_slope; /* for each column, of values below 0 in act and then; NULL: as they are */
     int plain;                       /* told by `product` itself: within low and high, and nothing then */
     ptrdiff_t add_panels;            /* of C to which `add` is added, from the first on */
-    const PlanEight *eight;          /* of products in eight bits, which need neither a, b, k nor offsets; else NULL */
+    const PlanRounded *rounded;      /* of products of whole numbers, which need neither a, b, k nor offsets; else NULL */
 } PlanProduct;
 
 /* One row of a depthwise convolution: output x, channel c is act(bias[c] + sum of rows[dy][(x stride + dx) channels + c]
@@ -59,6 +63,8 @@ typedef struct {
     ptrdiff_t panels, channels, width, out_channels;
     int kernel, stride;
     float low, high;
+    uint8_t *rounded; /* where whole numbers go in place of `out`: values times `gain` plus `start`, to the nearest */
+    float gain, start;
 } PlanDepthwise;
 
 /* out[v][c] = act(bias[c] + sum of x[index[v, s]][c] times w), w of (s, c), or of (v, s) if `each`. */
@@ -71,8 +77,16 @@ typedef struct {
     float low, high;
 } PlanGather;
 
-/* Rows of A in eight bits at a time: an even number. */
+/* Rows of A that are rounded at a time, with one scale: an even number. */
 #define PLAN_ROUNDED 100
+
+/* Rows of A, k values each, as whole numbers, one after the other and filled up to whole panels: returns their scale. Then
+ * products of such, and depthwise convolutions that give such. */
+typedef struct {
+    float (*round)(const float *x, ptrdiff_t rows, ptrdiff_t x_row, ptrdiff_t k, uint8_t *to);
+    void (*product)(const PlanProduct *);
+    void (*depthwise)(const PlanDepthwise *);
+} PlanRounding;
 
 /* The same in the instructions of one kind of processor. */
 typedef struct {
@@ -83,10 +97,7 @@ typedef struct {
     void (*sigmoid)(const float *x, ptrdiff_t count, float *out);
     void (*limit)(const float *x, ptrdiff_t count, float low, float high, float *out);
     void (*bend)(const float *x, ptrdiff_t count, const float *slope, float *out); /* those below 0 times a slope */
-    /* Rows of A, k values each, in eight bits, one after the other and filled up to whole panels; returns their scale. NULL
-     * where the processor does not multiply these. */
-    float (*round)(const float *x, ptrdiff_t rows, ptrdiff_t x_row, ptrdiff_t k, uint8_t *to);
-    void (*product_eight)(const PlanProduct *);
+    const PlanRounding *eight, *sixteen; /* bits; NULL where the processor does not multiply these any quicker */
 } PlanKernels;
 
 /* NULL where this processor, or the compiler, has none of the instructions. */
@@ -111,12 +122,13 @@ typedef struct {
     int32_t slope, add, add_row, add_panels, half, then_slope;
     int32_t partial; /* maps of a block's sums, one for each thread but one */
     int32_t index, taps, each, count;
-    /* in eight bits: a convolution or what expands a block, and what projects it; 0 where they are in float */
-    int32_t eight, scales, starts, p_eight, p_scales, p_starts;
+    /* bits of the products of a convolution or of what expands a block, and of what projects it: 8, 16, 32 (floats) */
+    int32_t bits, scales, starts, p_bits, p_scales, p_starts;
 } PlanLayer;
 
 typedef struct {
     float low, high, d_low, d_high, p_low, p_high, then_low, then_high, little;
+    float p_scale, p_start; /* of the whole numbers that a block projects; scale 0: of each part its own, and start 0 */
 } PlanNumbers;
 
 #define PLAN_LAYER (sizeof(PlanLayer) / sizeof(int32_t))

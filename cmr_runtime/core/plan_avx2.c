@@ -23,20 +23,35 @@
 #define PANELS 1
 #define NAME "AVX2"
 
-#ifdef TARGET_AVXVNNI /* in eight bits: A without a sign */
+#ifdef TARGET_AVXVNNI /* of whole numbers; in eight bits A is without a sign */
 #define TARGET_DOT TARGET_AVXVNNI
 #define INTEGERS __m256i
 #define LOAD_INTEGERS(from) _mm256_loadu_si256((const __m256i *)(const void *)(from))
 #define SPREAD_INTEGERS(value) _mm256_set1_epi32(value)
-#define DOT(sum, a, b) _mm256_dpbusd_avx_epi32(sum, a, b)
-#define START(from) LOAD_INTEGERS(from)
+#define DOT_8(sum, a, b) dot_8(sum, a, b)
+#define DOT_16(sum, a, b) dot_16(sum, a, b)
+#define START_8(from) LOAD_INTEGERS(from)
 #define FLOAT(integers) _mm256_cvtepi32_ps(integers)
 #define LOAD_SOME(from, count) first_values(from, count)
 #define MULTIPLIED(a, b) _mm256_mul_ps(a, b)
 #define MOST_BITS(integers, value)                                                                                     \
     _mm256_max_epi32(integers, _mm256_and_si256(_mm256_castps_si256(value), _mm256_set1_epi32(INT32_MAX)))
 #define LARGEST(integers) largest_lane(integers)
-#define ROUND(to, value) eight_bytes(to, _mm256_add_epi32(_mm256_cvtps_epi32(value), _mm256_set1_epi32(128)))
+#define ROUND_8(to, value) eight_bytes(to, _mm256_add_epi32(_mm256_cvtps_epi32(value), _mm256_set1_epi32(128)))
+#define ROUND_16(to, value) eight_pairs(to, _mm256_cvtps_epi32(value))
+
+/* By name and not by intrinsics: see plan_avx512.c. */
+static inline __attribute__((always_inline)) TARGET_AVXVNNI __m256i dot_8(__m256i sum, __m256i a, __m256i b)
+{
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+    return sum;
+}
+
+static inline __attribute__((always_inline)) TARGET_AVXVNNI __m256i dot_16(__m256i sum, __m256i a, __m256i b)
+{
+    __asm__("%{vex%} vpdpwssd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+    return sum;
+}
 
 static inline TARGET __m256 first_values(const float *from, int count)
 {
@@ -58,6 +73,13 @@ static inline TARGET void eight_bytes(uint8_t *to, __m256i values)
     _mm_storel_epi64((__m128i *)(void *)to,
                      _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)));
 }
+
+/* The lowest two bytes of each lane, which hold its value. */
+static inline TARGET void eight_pairs(uint8_t *to, __m256i values)
+{
+    _mm_storeu_si128((__m128i *)(void *)to,
+                     _mm_packs_epi32(_mm256_castsi256_si128(values), _mm256_extracti128_si256(values, 1)));
+}
 #endif
 
 #include "plan_kernels.h"
@@ -66,7 +88,7 @@ const PlanKernels *plan_avx2(void)
 {
 #ifdef TARGET_DOT
     if (processor_avxvnni())
-        return &eight_kernels;
+        return &rounded_kernels;
 #endif
     return processor_avx2() ? &kernels : NULL;
 }

@@ -23,21 +23,36 @@
 #define PANELS 2
 #define NAME "AVX-512"
 
-#ifdef TARGET_VNNI /* in eight bits: A without a sign */
+#ifdef TARGET_VNNI /* of whole numbers; in eight bits A is without a sign */
 #define TARGET_DOT TARGET_VNNI
 #define INTEGERS __m512i
 #define LOAD_INTEGERS(from) _mm512_loadu_si512(from)
 #define SPREAD_INTEGERS(value) _mm512_set1_epi32(value)
-#define DOT(sum, a, b) _mm512_dpbusd_epi32(sum, a, b)
-#define START(from) LOAD_INTEGERS(from)
+#define DOT_8(sum, a, b) dot_8(sum, a, b)
+#define DOT_16(sum, a, b) dot_16(sum, a, b)
+#define START_8(from) LOAD_INTEGERS(from)
 #define FLOAT(integers) _mm512_cvtepi32_ps(integers)
 #define LOAD_SOME(from, count) _mm512_maskz_loadu_ps((__mmask16)((1u << (count)) - 1u), from)
 #define MULTIPLIED(a, b) _mm512_mul_ps(a, b)
 #define MOST_BITS(integers, value)                                                                                     \
     _mm512_max_epi32(integers, _mm512_and_si512(_mm512_castps_si512(value), _mm512_set1_epi32(INT32_MAX)))
 #define LARGEST(integers) _mm512_reduce_max_epi32(integers)
-#define ROUND(to, value)                                                                                               \
+#define ROUND_8(to, value)                                                                                             \
     _mm_storeu_si128((__m128i *)(to), _mm512_cvtepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(value), _mm512_set1_epi32(128))))
+#define ROUND_16(to, value) _mm256_storeu_si256((__m256i *)(void *)(to), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(value)))
+
+/* By name and not by intrinsics: of these GCC 12 makes loops that move most sums to memory and back, at twice the time. */
+static inline __attribute__((always_inline)) TARGET_VNNI __m512i dot_8(__m512i sum, __m512i a, __m512i b)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+}
+
+static inline __attribute__((always_inline)) TARGET_VNNI __m512i dot_16(__m512i sum, __m512i a, __m512i b)
+{
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+}
 #endif
 
 #include "plan_kernels.h"
@@ -46,7 +61,7 @@ const PlanKernels *plan_avx512(void)
 {
 #ifdef TARGET_DOT
     if (processor_vnni())
-        return &eight_kernels;
+        return &rounded_kernels;
 #endif
     return processor_avx512() ? &kernels : NULL;
 }

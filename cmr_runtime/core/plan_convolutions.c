@@ -37,20 +37,26 @@ static const float *padded_rows(const Plan *plan, const PlanLayer *l, ptrdiff_t 
     return to;
 }
 
-/* A product in eight bits, some rows of A at a time: `room` has space for these. If there are no more than that, `scale` keeps
- * what rounding them told, and if it is set already, they are in `room` from before. */
-static void multiply_eight(const Plan *plan, PlanProduct p, PlanEight e, float *room, float *scale)
+static const PlanRounding *rounding(const Plan *plan, int bits)
 {
+    return bits == 8 ? plan->kernels->eight : plan->kernels->sixteen;
+}
+
+/* A product of whole numbers, some rows of A at a time: `room` has space for these. If there are no more than that, `scale`
+ * keeps what rounding them told, and if it is set already, they are in `room` from before. */
+static void multiply_rounded(const Plan *plan, int bits, PlanProduct p, PlanRounded e, float *room, float *scale)
+{
+    const PlanRounding *kind = rounding(plan, bits);
     const ptrdiff_t m = p.m;
-    p.eight = &e;
+    p.rounded = &e;
     e.a = (const uint8_t *)room;
-    e.a_row = (p.k + PLAN_PANEL - 1) / PLAN_PANEL * PLAN_PANEL;
+    e.a_row = (p.k + PLAN_PANEL - 1) / PLAN_PANEL * PLAN_PANEL * bits / 8;
     for (ptrdiff_t first = 0; first < m; first += PLAN_ROUNDED) {
         p.m = m - first < PLAN_ROUNDED ? m - first : PLAN_ROUNDED;
         if (m > PLAN_ROUNDED || *scale < 0.0f)
-            *scale = plan->kernels->round(p.a, p.m, p.a_row, p.k, (uint8_t *)room);
+            *scale = kind->round(p.a, p.m, p.a_row, p.k, (uint8_t *)room);
         e.a_scale = *scale;
-        plan->kernels->product_eight(&p);
+        kind->product(&p);
         p.a += PLAN_ROUNDED * p.a_row;
         p.add = p.add ? p.add + (PLAN_ROUNDED >> p.half) * p.add_row : NULL;
         if (p.rows)
@@ -61,7 +67,7 @@ static void multiply_eight(const Plan *plan, PlanProduct p, PlanEight e, float *
 }
 
 /* Some panels of a convolution's cells, `cells` of them from `a` on, as far apart as its stride says. `room` and
- * `scale`: of products in eight bits. */
+ * `scale`: of products of whole numbers. */
 static void convolve(const Plan *plan, const PlanLayer *l, const float *a, ptrdiff_t cells, ptrdiff_t panel,
                      ptrdiff_t panels, float *room, float *scale, PlanProduct *p)
 {
@@ -75,12 +81,12 @@ static void convolve(const Plan *plan, const PlanLayer *l, const float *a, ptrdi
     p->b_panel = (ptrdiff_t)PLAN_PANEL * l->k;
     p->b_k = PLAN_PANEL;
     p->bias = l->bias < 0 ? NULL : plan->weights + l->bias + panel * PLAN_PANEL;
-    if (l->eight) {
-        const ptrdiff_t fours = (l->k + 3) / 4;
-        PlanEight e = {.fours = fours, .b = (const int8_t *)(plan->weights + l->weights) + panel * fours * 4 * PLAN_PANEL,
-                       .b_scales = plan->weights + l->scales + panel * PLAN_PANEL,
-                       .starts = plan->whole + l->starts + panel * PLAN_PANEL};
-        multiply_eight(plan, *p, e, room, scale);
+    if (l->bits < 32) {
+        const ptrdiff_t words = (l->k * l->bits + 31) / 32;
+        PlanRounded e = {.words = words, .b = (const int8_t *)(plan->weights + l->weights) + panel * words * 4 * PLAN_PANEL,
+                         .b_scales = plan->weights + l->scales + panel * PLAN_PANEL,
+                         .starts = plan->whole + l->starts + panel * PLAN_PANEL};
+        multiply_rounded(plan, l->bits, *p, e, room, scale);
     } else
         plan->kernels->product(p);
 }
@@ -132,8 +138,8 @@ void plan_conv(const Plan *plan, const PlanLayer *l, const PlanNumbers *n, float
 /* A block's rows of the expanded map at a time, and what is made of them: in a thread's own memory. */
 typedef struct {
     ptrdiff_t channels, ring_row; /* values of a pixel and of a row */
-    float *ring, *middle, *rest;  /* the rest: padded rows, or cells in eight bits */
-    float *p_rest;                /* cells in eight bits, for the projection */
+    float *ring, *middle, *rest;  /* the rest: padded rows, or rounded cells */
+    float *p_rest;                /* rounded cells, for the projection */
 } Ring;
 
 /* Rows first to end of the expanded map, some panels of it, into the ring. */
@@ -170,7 +176,9 @@ static void contract(const Plan *plan, const PlanLayer *l, const PlanNumbers *n,
 {
     PlanDepthwise d = {.weights = plan->weights + l->d_weights + panel * PLAN_PANEL * l->d_kernel * l->d_kernel,
                        .bias = plan->weights + l->d_bias + panel * PLAN_PANEL, .panels = panels, .channels = r->channels,
-                       .width = l->out_w, .kernel = l->d_kernel, .stride = l->d_stride, .low = n->d_low, .high = n->d_high};
+                       .width = l->out_w, .kernel = l->d_kernel, .stride = l->d_stride, .low = n->d_low, .high = n->d_high,
+                       .gain = 1.0f / n->p_scale, .start = n->p_start};
+    const int rounded = n->p_scale > 0.0f;
     for (ptrdiff_t row = y; row < end; row++) {
         const float *rows[8];
         for (ptrdiff_t dy = 0; dy < l->d_kernel; dy++) {
@@ -181,7 +189,11 @@ static void contract(const Plan *plan, const PlanLayer *l, const PlanNumbers *n,
         d.out = l->p_panels ? r->middle + (row - y) * l->out_w * r->channels
                             : plan->memory + l->out + row * l->out_w * l->out_row + panel * PLAN_PANEL;
         d.out_channels = l->p_panels ? r->channels : l->out_row;
-        plan->kernels->depthwise(&d);
+        if (rounded) {
+            d.rounded = (uint8_t *)r->middle + (row - y) * l->out_w * r->channels * l->p_bits / 8;
+            rounding(plan, l->p_bits)->depthwise(&d);
+        } else
+            plan->kernels->depthwise(&d);
     }
     if (!l->p_panels)
         return;
@@ -195,12 +207,20 @@ static void contract(const Plan *plan, const PlanLayer *l, const PlanNumbers *n,
     p->b = plan->weights + l->p_weights + panel * PLAN_PANEL * l->p_panels * PLAN_PANEL; /* chunk by chunk */
     p->b_panel = p->k * PLAN_PANEL;
     p->b_k = PLAN_PANEL;
-    if (l->p_eight) {
-        PlanEight e = {.fours = (p->k + 3) / 4,
-                       .b = (const int8_t *)(plan->weights + l->p_weights) + panel * PLAN_PANEL * l->p_panels * PLAN_PANEL,
-                       .b_scales = plan->weights + l->p_scales,
-                       .starts = plan->whole + l->p_starts + panel / l->chunk * l->p_panels * PLAN_PANEL};
-        multiply_eight(plan, *p, e, r->p_rest, &(float){-1.0f});
+    if (l->p_bits < 32) {
+        PlanRounded e = {.words = (p->k * l->p_bits + 31) / 32,
+                         .b = (const int8_t *)(plan->weights + l->p_weights) + panel * PLAN_PANEL * l->p_panels * PLAN_PANEL * l->p_bits / 8,
+                         .b_scales = plan->weights + l->p_scales,
+                         .starts = plan->whole + l->p_starts + panel / l->chunk * l->p_panels * PLAN_PANEL};
+        if (rounded) {
+            PlanProduct whole = *p;
+            e.a = (const uint8_t *)r->middle;
+            e.a_row = r->channels * l->p_bits / 8;
+            e.a_scale = n->p_scale;
+            whole.rounded = &e;
+            rounding(plan, l->p_bits)->product(&whole);
+        } else
+            multiply_rounded(plan, l->p_bits, *p, e, r->p_rest, &(float){-1.0f});
     } else
         plan->kernels->product(p);
 }
@@ -218,8 +238,8 @@ void plan_block(const Plan *plan, const PlanLayer *l, const PlanNumbers *n, floa
     r.ring_row = (l->mid_w + l->d_kernel - 1) * r.channels;
     r.middle = r.ring + l->ring * r.ring_row;
     r.rest = r.middle + (l->p_panels ? band * l->out_w * r.channels : 0);
-    r.p_rest = room + plan->room - (l->p_eight ? PLAN_ROUNDED * r.channels / 4 : 0);
-    float *out = plan->memory + l->out, scale = -1.0f; /* of cells in eight bits, which all channels are made of */
+    r.p_rest = room + plan->room - (l->p_bits < 32 ? PLAN_ROUNDED * r.channels * l->p_bits / 32 : 0);
+    float *out = plan->memory + l->out, scale = -1.0f; /* of rounded cells, which all channels are made of */
     ptrdiff_t out_row = l->out_row;
     if (apart && part > 0) {
         out_row = (ptrdiff_t)l->p_panels * PLAN_PANEL;

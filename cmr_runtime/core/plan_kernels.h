@@ -160,8 +160,15 @@ static TARGET void product(const PlanProduct *p)
     all_tiles(p, tiles, WIDE(tile));
 }
 
-INLINE void depthwise_part(const int kernel, const int stride, const int count, const PlanDepthwise *d, ptrdiff_t x,
-                           ptrdiff_t channel, const float *weights)
+#ifndef TARGET_DOT
+#define ROUND_8(to, value) ((void)(value))
+#endif
+#ifndef DOT_16
+#define ROUND_16(to, value) ROUND_8(to, value)
+#endif
+
+INLINE void depthwise_part(const int bits, const int kernel, const int stride, const int count, const PlanDepthwise *d,
+                           ptrdiff_t x, ptrdiff_t channel, const float *weights)
 {
     VECTOR sums[10];
     UNROLLED for (int i = 0; i < count; i++) sums[i] = LOAD(d->bias + channel);
@@ -175,43 +182,53 @@ INLINE void depthwise_part(const int kernel, const int stride, const int count, 
                 sums[i] = FUSED(weight, LOAD(from + (i * stride + dx) * d->channels), sums[i]);
         }
     }
-    const VECTOR low = SPREAD(d->low), high = SPREAD(d->high);
-    UNROLLED for (int i = 0; i < count; i++)
-        STORE(d->out + (x + i) * d->out_channels + channel, LEAST(high, MOST(low, sums[i])));
+    const VECTOR low = SPREAD(d->low), high = SPREAD(d->high), gain = SPREAD(d->gain), start = SPREAD(d->start);
+    UNROLLED for (int i = 0; i < count; i++) {
+        const VECTOR value = LEAST(high, MOST(low, sums[i]));
+        const ptrdiff_t at = (x + i) * d->out_channels + channel;
+        if (bits == 32)
+            STORE(d->out + at, value);
+        else if (bits == 16)
+            ROUND_16(d->rounded + 2 * at, FUSED(value, gain, start));
+        else
+            ROUND_8(d->rounded + at, FUSED(value, gain, start));
+    }
 }
 
-INLINE void depthwise_row(const int kernel, const int stride, const PlanDepthwise *d)
+INLINE void depthwise_row(const int bits, const int kernel, const int stride, const PlanDepthwise *d)
 {
     for (ptrdiff_t panel = 0; panel < d->panels; panel++)
         for (int v = 0; v < PER_PANEL; v++) {
             ptrdiff_t x = 0, channel = panel * PLAN_PANEL + v * LANES;
             const float *weights = d->weights + panel * kernel * kernel * PLAN_PANEL + v * LANES;
             for (; x + 10 <= d->width; x += 10)
-                depthwise_part(kernel, stride, 10, d, x, channel, weights);
+                depthwise_part(bits, kernel, stride, 10, d, x, channel, weights);
             for (; x + 5 <= d->width; x += 5)
-                depthwise_part(kernel, stride, 5, d, x, channel, weights);
+                depthwise_part(bits, kernel, stride, 5, d, x, channel, weights);
             for (; x < d->width; x++)
-                depthwise_part(kernel, stride, 1, d, x, channel, weights);
+                depthwise_part(bits, kernel, stride, 1, d, x, channel, weights);
         }
 }
 
-#define DEPTHWISE(kernel, stride)                                                                                      \
-    static TARGET void depthwise_##kernel##_##stride(const PlanDepthwise *d)                                           \
+#define DEPTHWISE(bits, kernel, stride)                                                                                \
+    static TARGET void depthwise_##bits##_##kernel##_##stride(const PlanDepthwise *d)                                  \
     {                                                                                                                  \
-        depthwise_row(kernel, stride, d);                                                                              \
+        depthwise_row(bits, kernel, stride, d);                                                                        \
     }
-DEPTHWISE(3, 1)
-DEPTHWISE(3, 2)
-DEPTHWISE(5, 1)
-DEPTHWISE(5, 2)
+#define EVERY_DEPTHWISE(bits)                                                                                          \
+    DEPTHWISE(bits, 3, 1)                                                                                              \
+    DEPTHWISE(bits, 3, 2)                                                                                              \
+    DEPTHWISE(bits, 5, 1)                                                                                              \
+    DEPTHWISE(bits, 5, 2)                                                                                              \
+    static TARGET void depthwise_##bits(const PlanDepthwise *d)                                                        \
+    {                                                                                                                  \
+        if (d->kernel == 3)                                                                                            \
+            d->stride == 1 ? depthwise_##bits##_3_1(d) : depthwise_##bits##_3_2(d);                                    \
+        else                                                                                                           \
+            d->stride == 1 ? depthwise_##bits##_5_1(d) : depthwise_##bits##_5_2(d);                                    \
+    }
 
-static TARGET void depthwise(const PlanDepthwise *d)
-{
-    if (d->kernel == 3)
-        d->stride == 1 ? depthwise_3_1(d) : depthwise_3_2(d);
-    else
-        d->stride == 1 ? depthwise_5_1(d) : depthwise_5_2(d);
-}
+EVERY_DEPTHWISE(32)
 
 static TARGET void gather(const PlanGather *g)
 {
@@ -271,8 +288,8 @@ static TARGET void bend(const float *x, ptrdiff_t count, const float *slope, flo
         out[i] = fmaf(slope[i], x[i] > 0.0f ? 0.0f : x[i], x[i] < 0.0f ? 0.0f : x[i]);
 }
 
-static const PlanKernels kernels = {NAME, product, depthwise, gather, sigmoid, limit, bend, NULL, NULL};
+static const PlanKernels kernels = {NAME, product, depthwise_32, gather, sigmoid, limit, bend, NULL, NULL};
 
 #ifdef TARGET_DOT
-#include "plan_eight.h"
+#include "plan_rounded.h"
 #endif

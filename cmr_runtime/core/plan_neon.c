@@ -28,8 +28,9 @@
 #define PANELS 1
 #define NAME "NEON"
 
-/* In eight bits, where the compiler makes such instructions for single functions. clang does from 16 on; GCC does not put what
- * is compiled for more than Armv8.2 into them, as on the processors named, which lack the instructions anyway. */
+/* Whole numbers in eight bits (those in 16 are multiplied no quicker than floats), where the compiler makes such instructions
+ * for single functions. clang does from 16 on; GCC does not put what is compiled for more than Armv8.2 into them, as on the
+ * processors named, which lack the instructions anyway. */
 #if defined(__ARM_FEATURE_DOTPROD)
 #define TARGET_DOT
 #elif defined(__clang__) && __clang_major__ >= 16
@@ -43,14 +44,14 @@
 #define INTEGERS int32x4_t
 #define LOAD_INTEGERS(from) vreinterpretq_s32_s8(vld1q_s8(from))
 #define SPREAD_INTEGERS(value) vdupq_n_s32(value)
-#define DOT(sum, a, b) vdotq_s32(sum, vreinterpretq_s8_s32(a), vreinterpretq_s8_s32(b))
-#define START(from) ((void)(from), vdupq_n_s32(0))
+#define DOT_8(sum, a, b) vdotq_s32(sum, vreinterpretq_s8_s32(a), vreinterpretq_s8_s32(b))
+#define START_8(from) ((void)(from), vdupq_n_s32(0))
 #define FLOAT(integers) vcvtq_f32_s32(integers)
 #define LOAD_SOME(from, count) first_values(from, count)
 #define MULTIPLIED(a, b) vmulq_f32(a, b)
 #define MOST_BITS(integers, value) vmaxq_s32(integers, vreinterpretq_s32_f32(vabsq_f32(value)))
 #define LARGEST(integers) vmaxvq_s32(integers)
-#define ROUND(to, value) four_bytes(to, vcvtnq_s32_f32(value))
+#define ROUND_8(to, value) four_bytes(to, vcvtnq_s32_f32(value))
 
 static inline float32x4_t first_values(const float *from, int count)
 {
@@ -74,9 +75,9 @@ static inline void four_bytes(uint8_t *to, int32x4_t values)
 const PlanKernels *plan_neon(void)
 {
 #if defined(TARGET_DOT) && defined(__linux__)
-    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP ? &eight_kernels : &kernels;
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP ? &rounded_kernels : &kernels;
 #elif defined(TARGET_DOT) && defined(__APPLE__)
-    return &eight_kernels;
+    return &rounded_kernels;
 #else
     return &kernels;
 #endif

@@ -24,12 +24,12 @@ static const PlanKernels *const *every_kernels(void)
 PyObject *core_python_plan_kernels(PyObject *self, PyObject *arguments)
 {
     (void)self;
-    int eight;
-    if (!PyArg_ParseTuple(arguments, "p", &eight))
+    int bits;
+    if (!PyArg_ParseTuple(arguments, "i", &bits))
         return NULL;
     PyObject *names = PyList_New(0);
     for (const PlanKernels *const *each = every_kernels(); names != NULL && *each != NULL; each++) {
-        if (eight && (*each)->round == NULL)
+        if ((bits == 8 && (*each)->eight == NULL) || (bits == 16 && (*each)->sixteen == NULL))
             continue;
         PyObject *name = PyUnicode_FromString((*each)->name);
         if (name == NULL || PyList_Append(names, name) < 0)

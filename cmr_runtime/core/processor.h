@@ -6,12 +6,27 @@
 #ifndef CMR_CORE_PROCESSOR_H
 #define CMR_CORE_PROCESSOR_H
 
+#include <stddef.h>
+#include <stdint.h>
+
 /* What is compiled anew into each of its callers, with the instructions that those have. */
 #ifdef __GNUC__
 #define CORE_INLINE static inline __attribute__((always_inline))
 #else
 #define CORE_INLINE static inline
 #endif
+
+/* Have so many lines of bytes brought near that will be read: of a part of an image, no processor foresees its lines. */
+CORE_INLINE void bring_near(const uint8_t *first, ptrdiff_t line, ptrdiff_t lines, ptrdiff_t bytes)
+{
+#ifdef __GNUC__
+    for (; lines > 0; lines--, first += line)
+        for (ptrdiff_t at = 0; at < bytes; at += 64)
+            __builtin_prefetch(first + at, 0, 2);
+#else
+    (void)first, (void)line, (void)lines, (void)bytes;
+#endif
+}
 
 #if defined(__GNUC__) && defined(__x86_64__)
 
@@ -36,6 +51,15 @@ static inline int processor_avx512(void)
 {
     return processor_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+}
+
+/* Whether loads from eight places at a time are quicker than one by one. So they are on processors that have AVX-512 FP16, since
+ * Sapphire Rapids; those of Intel before them got slow ones with what was done against Downfall (CVE-2022-40982), and AMD's
+ * are made of single loads. */
+static inline int processor_gathers(void)
+{
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return processor_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 23 & 1);
 }
 
 #ifdef TARGET_AVXVNNI

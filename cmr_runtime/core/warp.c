@@ -11,6 +11,9 @@
 
 #include <math.h>
 #include <string.h>
+#if defined(__GNUC__) && defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 /* Pixels that are sampled at a time. */
 #define CHUNK 64
@@ -97,6 +100,38 @@ static void gather(const Source *source, int count, Sampled *to)
     }
 }
 
+#if defined(__GNUC__) && defined(__x86_64__)
+
+/* Of 16 places in the image, eight bytes each that begin with two pixels and `before` bytes of others: both pixels. */
+static inline TARGET_AVX512 void gather_pairs(const uint8_t *pixels, const __m256i at[2], int before, uint32_t *left, uint32_t *right)
+{
+    const __m512i low = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30); /* halves of the pairs */
+    const __m512i a = _mm512_srli_epi64(_mm512_i32gather_epi64(at[0], pixels - before, 1), 8 * before);
+    const __m512i b = _mm512_srli_epi64(_mm512_i32gather_epi64(at[1], pixels - before, 1), 8 * before);
+    _mm512_storeu_si512(left, _mm512_permutex2var_epi32(a, low, b));
+    _mm512_storeu_si512(right, _mm512_permutex2var_epi32(_mm512_srli_epi64(a, 24), low, _mm512_srli_epi64(b, 24)));
+}
+
+/* As `gather`, of a number of pixels that is a multiple of 16; offsets in the image are 32 bits. */
+static TARGET_AVX512 void gather_sixteen(const Source *source, int count, Sampled *to)
+{
+    const int line = (int)source->width * 3;
+    for (int i = 0; i < count; i += 16) {
+        __m256i at[2];
+        for (int half = 0; half < 2; half++) {
+            const __m256i y = _mm256_loadu_si256((const __m256i *)(const void *)(to->line + i + 8 * half));
+            const __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(to->column + i + 8 * half));
+            at[half] = _mm256_add_epi32(_mm256_mullo_epi32(y, _mm256_set1_epi32(line)),
+                                        _mm256_mullo_epi32(x, _mm256_set1_epi32(3)));
+        }
+        gather_pairs(source->pixels, at, 0, to->a + i, to->b + i);
+        /* From two bytes before: the last pixels of an image have none behind them. */
+        gather_pairs(source->pixels + line, at, 2, to->c + i, to->d + i);
+    }
+}
+
+#endif
+
 /* Whether all neighbours lie in the image. */
 CORE_INLINE int whole(const Source *source, int count, const Sampled *to)
 {
@@ -122,16 +157,21 @@ CORE_INLINE float blended(int fused, const Sampled *from, int i, int shift)
     return whole - 12582912.0f;
 }
 
-CORE_INLINE void sample(int fused, const Source *source, const Row *row, ptrdiff_t size, float *out)
+/* `sixteen`: gathers 16 pixels at a time, or NULL. */
+CORE_INLINE void sample(int fused, void (*sixteen)(const Source *, int, Sampled *), const Source *source, const Row *row,
+                        ptrdiff_t size, float *out)
 {
     const ptrdiff_t plane = size * size;
     Sampled found;
     for (ptrdiff_t first = 0; first < size; first += CHUNK, out += CHUNK) {
         const int count = size - first < CHUNK ? (int)(size - first) : CHUNK;
         locate(fused, row, first, count, &found);
-        if (whole(source, count, &found))
-            gather(source, count, &found);
-        else
+        if (whole(source, count, &found)) {
+            if (sixteen && count % 16 == 0)
+                sixteen(source, count, &found);
+            else
+                gather(source, count, &found);
+        } else
             gather_checked(source, count, &found);
         for (int channel = 0; channel < 3; channel++)
             for (int i = 0; i < count; i++)
@@ -139,35 +179,48 @@ CORE_INLINE void sample(int fused, const Source *source, const Row *row, ptrdiff
     }
 }
 
+/* Where along an axis of the image, of so many pixels, a crop may lie, by a row of its map. */
+static void reach(const float m[3], ptrdiff_t size, ptrdiff_t pixels, ptrdiff_t *first, ptrdiff_t *end)
+{
+    const float u = m[0] * (float)(size - 1), v = m[1] * (float)(size - 1);
+    const float least = m[2] + fminf(u, 0.0f) + fminf(v, 0.0f), most = m[2] + fmaxf(u, 0.0f) + fmaxf(v, 0.0f) + 2.0f;
+    *first = least > 0.0f ? (ptrdiff_t)least : 0;
+    *end = most < (float)pixels ? (ptrdiff_t)most : pixels;
+}
+
 /* The same for each kind of processor. */
 typedef void (*Sample)(const Source *, const Row *, ptrdiff_t, float *);
 
-#define SAMPLE(name, target, fused)                                                                                    \
+#define SAMPLE(name, target, fused, sixteen)                                                                           \
     target static void name(const Source *source, const Row *row, ptrdiff_t size, float *out)                          \
     {                                                                                                                  \
-        sample(fused, source, row, size, out);                                                                         \
+        sample(fused, sixteen, source, row, size, out);                                                                \
     }
 
 #if defined(__GNUC__) && defined(__x86_64__)
-SAMPLE(sample_plain, , 0)
-SAMPLE(sample_avx2, TARGET_AVX2, 1)
-SAMPLE(sample_avx512, TARGET_AVX512, 1)
+SAMPLE(sample_plain, , 0, NULL)
+SAMPLE(sample_avx2, TARGET_AVX2, 1, NULL)
+SAMPLE(sample_avx512, TARGET_AVX512, 1, NULL)
+SAMPLE(sample_gathering, TARGET_AVX512, 1, gather_sixteen)
 
-static Sample quickest(void)
+static Sample quickest(const Source *source)
 {
+    if (processor_gathers() && source->height * source->width <= INT32_MAX / 3)
+        return sample_gathering;
     if (processor_avx512())
         return sample_avx512;
     return processor_avx2() ? sample_avx2 : sample_plain;
 }
 #else
 #if defined(__aarch64__)
-SAMPLE(sample_plain, , 1)
+SAMPLE(sample_plain, , 1, NULL)
 #else
-SAMPLE(sample_plain, , 0)
+SAMPLE(sample_plain, , 0, NULL)
 #endif
 
-static Sample quickest(void)
+static Sample quickest(const Source *source)
 {
+    (void)source;
     return sample_plain;
 }
 #endif
@@ -189,7 +242,11 @@ int core_warp(const uint8_t *image, ptrdiff_t height, ptrdiff_t width, const dou
     float m[6];
     for (int i = 0; i < 6; i++)
         m[i] = (float)to_image[i];
-    const Sample quick = quickest();
+    ptrdiff_t left, right, top, bottom;
+    reach(m, size, width, &left, &right);
+    reach(m + 3, size, height, &top, &bottom);
+    bring_near(image + 3 * (top * width + left), 3 * width, bottom - top, 3 * (right - left));
+    const Sample quick = quickest(&source);
     for (ptrdiff_t y = 0; y < size; y++) {
         const float fine_y = m[1] * (float)y, fine_line = m[4] * (float)y; /* rounded before the sum */
         const Row row = {m[0], m[3], fine_y + m[2], fine_line + m[5]};

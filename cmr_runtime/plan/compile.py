@@ -32,15 +32,15 @@ _STEPS: dict[str, Callable[[Builder, _Step], Map]] = {
 }
 
 
-def lay_out(graph: Graph, constants: Constants, threads: int = 1, eight: bool = False) -> Layout:
-    """Lay a graph out for a number of threads; `eight`: products in eight bits where that pays.
+def lay_out(graph: Graph, constants: Constants, threads: int = 1, bits: int = 32) -> Layout:
+    """Lay a graph out for a number of threads; `bits`: of its products, where fewer than 32 pay.
 
     Raises
     ------
     ValueError, KeyError, TypeError, IndexError, AttributeError
         A step is unknown or does not fit those before it, or a constant is not there.
     """
-    builder, count = Builder(constants, threads, eight), len(graph.inputs)
+    builder, count = Builder(constants, threads, bits), len(graph.inputs)
     readers = _readers(graph)
     planar = _planar(graph, readers)
     for place, (_, shape) in enumerate(graph.inputs):

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .layout import DEEPEST, Builder, limits, wide
+from .layout import Builder, limits, wide
 from .maps import PANEL, Map, filled
+from .rounding import round_columns, spread
 from .steps import number
 
 __all__ = ["added", "block", "conv", "depthwise", "linear"]
@@ -23,15 +24,16 @@ WHOLE = 100
 #: Largest stride and pad.
 _FAR = 4096
 
-#: Cells of a product in eight bits at a time (`PLAN_ROUNDED` in core/plan.h).
+#: Cells that are rounded at a time for a product of whole numbers (`PLAN_ROUNDED` in core/plan.h).
 ROUNDED = 100
-#: Multiply-adds of a cell from which a product in eight bits is quicker, with what it takes to round the cell's values.
+#: Multiply-adds of a cell from which a product of whole numbers is quicker, with what rounding the cell's values takes.
 #: What gives maps is narrower. Products of rows (`linear`), which give positions, stay in float, too: few of a frame's
-#: multiply-adds, they would bring half of the jitter that rounding costs, and 0.3 mm of error.
+#: multiply-adds, they would bring half of the jitter that eight bits cost, and 0.3 mm of error.
 WORTH = 1024
 
 _Step = dict[str, Any]
 _Fields = dict[str, Any]
+_Floats = npt.NDArray[np.float32]
 
 
 def conv(builder: Builder, step: _Step) -> Map:
@@ -86,13 +88,12 @@ def block(builder: Builder, step: _Step) -> Map:
         raise ValueError(f"weights {weight.shape} behind {shape[2]} channels")
     out = Map(h, w, weight.shape[0])
     fields |= middle | {"p_panels": filled(out.c) // PANEL}
-    fields["p_bias"] = builder.keep_bias(project["bias"], out.c)
     fields |= builder.keep_act(project["act"], out.c, "slope", "p_low", "p_high") | _after(builder, step, out)
     matrix = weight[:, :, 0, 0].T
-    eight = builder.eight and matrix.size >= WORTH
-    _share(builder, fields, out, whole and not fields["half"], room, eight)
-    kept = _product(builder, matrix, eight, fields["chunk"] * PANEL)
-    fields |= {f"p_{name}": at for name, at in kept.items()}
+    bits = builder.bits if matrix.size >= WORTH else 32
+    _share(builder, fields, out, whole and not fields["half"], room, bits)
+    bias = None if project["bias"] is None else builder.vector(project["bias"], out.c)
+    fields |= _projection(builder, matrix, bias, bits, fields)
     builder.add("block", within, fields=fields, x=x, out=out, **added(builder, step, out))
     return out
 
@@ -115,16 +116,27 @@ def _after(builder: Builder, step: _Step, out: Map) -> _Fields:
     return {**fields, "half": int(half)}
 
 
-def _product(builder: Builder, matrix: npt.NDArray[np.float32], eight: bool, part: int = DEEPEST) -> _Fields:
-    """Keep the matrix (K, O) of a product, parts of so many rows one after the other; returns its fields."""
-    if eight:
-        return {"eight": 1, **builder.keep_eight(matrix, part)}
-    return {"weights": builder.keep_matrix(matrix, part)}
+def _projection(builder: Builder, matrix: _Floats, bias: _Floats | None, bits: int, fields: _Fields) -> _Fields:
+    """Keep what a block projects its channels with, chunk by chunk; returns its fields.
+
+    Of products of whole numbers the depthwise convolution gives such at once, if its activation has limits.
+    """
+    part = fields["chunk"] * PANEL
+    kept: _Fields = {}
+    if bits == 32:
+        kept["p_weights"] = builder.keep_matrix(matrix, part)
+    else:
+        whole, scales = round_columns(matrix, bits)
+        kept = {f"p_{name}": at for name, at in builder.keep_rounded(whole, scales, part).items()}
+        if (within := spread(fields["d_low"], fields["d_high"], bits)) is not None:
+            kept |= {"p_scale": within.scale, "p_start": within.start}
+            bias = (0 if bias is None else bias) + within.middle * scales * whole.sum(axis=0)
+    return {**kept, "p_bias": -1 if bias is None else builder.keep(wide(bias))}
 
 
-def _rounded(k: int) -> int:
-    """Return the values of memory for the cells of a product in eight bits, over so many values."""
-    return ROUNDED * filled(k) // 4
+def _rounded(k: int, bits: int) -> int:
+    """Return the values of memory for the rounded cells of a product over so many values; none for one of floats."""
+    return ROUNDED * filled(k) * bits // 32 if bits < 32 else 0
 
 
 def _half(add: Map, out: Map) -> bool:
@@ -148,9 +160,14 @@ def _convolution(builder: Builder, x: Map, spec: _Step) -> tuple[_Fields, tuple[
     else:
         offsets = (dy * row + dx) * x.fixed_row() + c
     matrix, room = matrix.reshape(kh * kw * i, o), kh * padded * (i if x.planar else x.row)
-    eight = builder.eight and matrix.size >= WORTH and kh == kw == 1 and bare and not x.planar
+    whole = matrix.size >= WORTH and kh == kw == 1 and bare and not x.planar
+    bits = builder.bits if whole else 32
+    if bits == 32:
+        product: _Fields = {"weights": builder.keep_matrix(matrix)}
+    else:
+        product = builder.keep_rounded(*round_columns(matrix, bits))
     fields = {
-        **_product(builder, matrix, eight),
+        **product,
         "k": kh * kw * i,
         "offsets": builder.keep_whole(offsets),
         "kernel_h": kh,
@@ -161,7 +178,7 @@ def _convolution(builder: Builder, x: Map, spec: _Step) -> tuple[_Fields, tuple[
         "bias": builder.keep_bias(spec["bias"], o),
         "panels": filled(o) // PANEL,
     }
-    return fields, (h, w, o), _rounded(i) if eight else room
+    return fields, (h, w, o), _rounded(i, bits) or room
 
 
 def _depthwise(builder: Builder, shape: tuple[int, int, int], spec: _Step) -> tuple[_Fields, tuple[int, int]]:
@@ -180,10 +197,10 @@ def _depthwise(builder: Builder, shape: tuple[int, int, int], spec: _Step) -> tu
     return fields, reached
 
 
-def _share(builder: Builder, fields: _Fields, out: Map, whole: bool, room: int = 0, eight: bool = False) -> None:
+def _share(builder: Builder, fields: _Fields, out: Map, whole: bool, room: int = 0, bits: int = 32) -> None:
     """Choose how many panels of channels a block has at a time, and how many rows of them.
 
-    `eight`: they are projected in eight bits.
+    `bits`: of the products that project them.
     """
     h, w, kernel = fields["mid_h"], fields["mid_w"], fields["d_kernel"]
     panels = filled(fields["mid_c"]) // PANEL
@@ -201,7 +218,7 @@ def _share(builder: Builder, fields: _Fields, out: Map, whole: bool, room: int =
         builder.need_sums(out.size)
         at = np.arange(h * w)
         fields["rows"] = builder.keep_whole(at // w * (across * channels) + at % w * channels)
-    builder.need(filled(cells * channels + room) + (_rounded(channels) if eight else 0))
+    builder.need(filled(cells * channels + room) + _rounded(channels, bits))
 
 
 def _reach(size: int, kernel: int, stride: int, padding: int) -> int:

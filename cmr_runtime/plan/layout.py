@@ -29,24 +29,25 @@ def _words(*lines: str) -> tuple[str, ...]:
 FIELDS = _words(
     "kind array x h w c x_row planar out out_h out_w out_row k offsets kernel_h stride top left padded weights bias",
     "panels mid_h mid_w d_kernel d_stride d_top d_left d_weights d_bias rows chunk ring mid_c p_weights p_bias",
-    "p_panels slope add add_row add_panels half then_slope partial index taps each count eight scales starts p_eight",
+    "p_panels slope add add_row add_panels half then_slope partial index taps each count bits scales starts p_bits",
     "p_scales p_starts",
 )
-NUMBERS = _words("low high d_low d_high p_low p_high then_low then_high little")
+NUMBERS = _words("low high d_low d_high p_low p_high then_low then_high little p_scale p_start")
 #: Kinds of layers, in the order of the enumeration there.
 KINDS = _words(
     "take_planes take conv block max_pool mean_pool limit sigmoid copy mean attend rows few_rows gather reshape affine",
     "enlarge give_planes give_blocks give sigmoid_array",
 )
-#: Fields that say where something lies, which may be nowhere.
-_NONE = dict.fromkeys(("array", "bias", "p_bias", "rows", "slope", "add", "then_slope", "index"), -1)
+#: What a layer has that says nothing else: what may lie somewhere lies nowhere, and products are made in floats.
+_USUAL = dict.fromkeys(("array", "bias", "p_bias", "rows", "slope", "add", "then_slope", "index"), -1)
+_USUAL |= {"bits": 32, "p_bits": 32}
 #: Most values of one product's sum.
 DEEPEST = 8192
 
 Limits = tuple[float, float]
 FREE: Limits = (-math.inf, math.inf)
 _Floats = npt.NDArray[np.float32]
-_Kind = TypeVar("_Kind", np.float32, np.int32, np.int8)
+_Kind = TypeVar("_Kind", bound=np.generic)
 _Fields = Mapping[str, float]
 _EMPTY: _Fields = MappingProxyType({})
 
@@ -83,14 +84,14 @@ class Builder:
         Of the graph.
     threads : int
         That run it.
-    eight : bool
-        Whether products are made in eight bits where that pays.
+    bits : {8, 16, 32}
+        Of products of whole numbers, which are made where that pays; 32 are floats.
     slots : list of Map
         That were filled so far.
     """
 
-    def __init__(self, constants: Constants, threads: int, eight: bool = False) -> None:
-        self.constants, self.threads, self.eight = constants, threads, eight
+    def __init__(self, constants: Constants, threads: int, bits: int = 32) -> None:
+        self.constants, self.threads, self.bits = constants, threads, bits
         self.slots: list[Map] = []
         self._layers: list[tuple[dict[str, float], dict[str, Map]]] = []
         self._room = 0
@@ -120,8 +121,15 @@ class Builder:
         self._layers.append((row, maps))
 
     def keep(self, values: npt.NDArray[Any]) -> int:
-        """Keep constants, float32; returns where."""
-        return self._keep(values.astype(np.float32, copy=False), self._weights, "weights")
+        """Keep constants, float32; returns where.
+
+        With products of whole numbers, those that are not finite are refused: whole numbers cannot pass on what is no
+        number, and what comes of it would look like any other hand.
+        """
+        values = values.astype(np.float32, copy=False)
+        if self.bits < 32 and not np.isfinite(values).all():
+            raise ValueError("constants that are not finite")
+        return self._keep(values, self._weights, "weights")
 
     def keep_whole(self, values: npt.NDArray[Any]) -> int:
         """Keep whole numbers; returns where."""
@@ -159,19 +167,23 @@ class Builder:
         parts = [_panels(each, 1) for each in _parts(matrix, part)]
         return self.keep(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
-    def keep_eight(self, matrix: _Floats, part: int = DEEPEST) -> dict[str, int]:
-        """Keep a matrix (K, O) in eight bits, each column with a scale of its own; returns where, by field.
+    def keep_rounded(
+        self, whole: npt.NDArray[np.integer[Any]], scales: _Floats, part: int = DEEPEST
+    ) -> dict[str, float]:
+        """Keep what `round_columns` made of a matrix (K, O); returns where, by field.
 
-        Parts of so many rows lie one after the other, each as panels (O / 16, rows / 4, 16, 4). Kernels that take the
-        first factor without a sign, 128 more, start each part's sums lower by what that is too much.
+        Parts of so many rows lie one after the other, each as panels (O / 16, words, 16, values) with the 4 or 2 values
+        of a word together. Kernels that take the first factor of 8 bits without a sign, 128 more, start each part's
+        sums lower by what that is too much.
         """
-        matrix = wide(matrix)
-        scales = np.abs(matrix).max(axis=0) / np.float32(127)
-        whole = np.rint(matrix / np.where(scales > 0, scales, 1)).astype(np.int8)
-        parts = _parts(whole, part)
-        starts = np.concatenate([-128 * each.sum(axis=0, dtype=np.int32) for each in parts])
-        weights = np.concatenate([_panels(each, 4) for each in parts]).view(np.float32)
-        return {"weights": self.keep(weights), "scales": self.keep(scales), "starts": self.keep_whole(starts)}
+        parts, bits = _parts(wide(whole), part), 8 * whole.itemsize
+        weights = np.concatenate([_panels(each, 32 // bits) for each in parts]).view(np.float32)
+        kept: dict[str, float] = {"bits": bits, "weights": self._keep(weights, self._weights, "weights")}
+        kept["scales"] = self.keep(wide(scales))
+        if bits == 8:
+            starts = [-128 * each.sum(axis=0, dtype=np.int32) for each in parts]
+            kept["starts"] = self.keep_whole(np.concatenate(starts))
+        return kept
 
     def need(self, values: float) -> None:
         """Have so many values of memory at hand while a layer runs."""
@@ -191,7 +203,7 @@ class Builder:
         layers = np.zeros((len(self._layers), len(FIELDS)), np.int32)
         numbers = np.zeros((len(self._layers), len(NUMBERS)), np.float32)
         for (own, maps), layer, number in zip(self._layers, layers, numbers, strict=True):
-            row = _NONE | {"partial": partial, "then_low": -math.inf, "then_high": math.inf} | own
+            row = _USUAL | {"partial": partial, "then_low": -math.inf, "then_high": math.inf} | own
             for name, each in maps.items():
                 row |= _described(name, each)
             layer[:] = [row.get(name, 0) for name in FIELDS]

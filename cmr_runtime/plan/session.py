@@ -28,12 +28,13 @@ _Array = npt.NDArray[np.float32]
 _MOST_THREADS = 16
 
 
-def kernels(eight: bool = False) -> list[str]:
+def kernels(bits: int = 32) -> list[str]:
     """Names of the kernels that this processor can run, the quickest first; none without the compiled core.
 
-    `eight`: those that make products in eight bits, for which it needs instructions of its own.
+    `bits`: those that make products of so many. 32 are floats; 8 and 16 are whole numbers, for which a processor needs
+    instructions of its own.
     """
-    return [] if core is None else list(core.plan_kernels(eight))
+    return [] if core is None else list(core.plan_kernels(bits))
 
 
 class Node(NamedTuple):
@@ -59,9 +60,9 @@ class PlanSession:
         Threads that share a layer.
     kernel : str, optional
         One of `kernels`; default: the quickest.
-    eight : bool
-        Whether products are made in eight bits, where that pays: weights are rounded here, once, with a scale for each
-        column; what they are multiplied with when it is there, with a scale for some hundred cells.
+    bits : {8, 16, 32}
+        Of products, where fewer than 32 pay: weights are rounded here, once, with a scale for each column; what they
+        are multiplied with when it is there, with a scale for the limits of an activation or for some hundred cells.
 
     Raises
     ------
@@ -76,11 +77,11 @@ class PlanSession:
         name: str,
         threads: int = 1,
         kernel: str | None = None,
-        eight: bool = False,
+        bits: int = 32,
     ) -> None:
         self._threads = min(threads, _MOST_THREADS)
         try:
-            layout = lay_out(graph, Constants(part), self._threads, eight)
+            layout = lay_out(graph, Constants(part), self._threads, bits)
         except (
             LookupError,
             ValueError,
@@ -91,8 +92,9 @@ class PlanSession:
             RecursionError,
         ) as error:
             raise BundleError(f"the plan of {name} does not fit: {error!r}; export it again") from error
-        self._kernel = kernels(eight)[0] if kernel is None else kernel
+        self._kernel = kernels(bits)[0] if kernel is None else kernel
         self._inputs, self._outputs = dict(graph.inputs), {name: shape for name, _, shape in graph.outputs}
+        self._places = {name: place for place, name in enumerate(self._outputs)}
         self._tables = _tables(layout)
         self._lock = threading.Lock()  # for the memory, which runs share
         _sessions.add(self)
@@ -109,17 +111,16 @@ class PlanSession:
     def run(self, names: Sequence[str], feeds: Mapping[str, _Array]) -> list[_Array]:
         """Run on inputs by name, float32 of the graph's shapes; returns the named outputs."""
         assert core is not None
-        made = self._made()
-        arrays = self._arrays(feeds, made)
+        arrays, made = self._arrays(feeds)
         with self._lock:
             core.run_plan(self._kernel, self._threads, *self._tables, arrays, self._sizes)
-        return [made[name] for name in names]
+        return [made[self._places[name]] for name in names]
 
     def run_apart(self, feeds: Mapping[str, _Array]) -> tuple[list[float], float]:
         """Run layer by layer, each in a call of its own; returns the seconds of each, and of a call without a layer."""
         assert core is not None
         layers, numbers, *rest = self._tables
-        arrays, count, seconds = self._arrays(feeds, self._made()), len(layers), []
+        (arrays, _), count, seconds = self._arrays(feeds), len(layers), []
         with self._lock:
             for place in range(count + 1):  # the last call has none
                 own = layers[place : place + 1], numbers[place : place + 1]
@@ -128,11 +129,10 @@ class PlanSession:
                 seconds.append(time.perf_counter() - start)
         return seconds[:count], seconds[count]
 
-    def _made(self) -> dict[str, _Array]:
-        return {name: np.empty(shape, np.float32) for name, shape in self._outputs.items()}
-
-    def _arrays(self, feeds: Mapping[str, _Array], made: Mapping[str, _Array]) -> tuple[_Array, ...]:
-        return (*(np.ascontiguousarray(feeds[name], np.float32) for name in self._inputs), *made.values())
+    def _arrays(self, feeds: Mapping[str, _Array]) -> tuple[tuple[_Array, ...], list[_Array]]:
+        """Return what the core reads and writes, and the latter alone."""
+        made = [np.empty(shape, np.float32) for shape in self._outputs.values()]
+        return (*[np.ascontiguousarray(feeds[name], np.float32) for name in self._inputs], *made), made
 
 
 def _tables(layout: Layout) -> tuple[Any, ...]:

@@ -192,7 +192,7 @@ def test_graphs_with_and_without_a_plan_take_turns(monkeypatch: pytest.MonkeyPat
     assert min(*runs.seconds.values(), runs.call) > 0
     alone = run_graphs({"shallow": graphs["shallow"]}, threads=1, runs=1, plans={"shallow": plans["shallow"]})
     assert alone.profiler == 0
-    monkeypatch.setattr(sessions, "kernels", lambda eight=False: [])
+    monkeypatch.setattr(sessions, "kernels", lambda bits=32: [])
     assert plans_in_use(bundle, threads=1) == {}
 
 

@@ -13,10 +13,15 @@ from plan_numpy import run_plan
 from cmr_runtime.plan.session import PlanSession, kernels
 from cmr_runtime.plan.steps import Graph, read_plan
 
-__all__ = ["CHANNELS", "RELU", "RELU6", "Made", "assert_near", "eight_bits", "graph_of", "random_plan", "same_padding"]
+__all__ = ["CHANNELS", "RELU", "RELU6", "ROUNDED", "Made", "assert_near", "graph_of", "random_plan", "same_padding"]
 
-#: For tests of products in eight bits, which not every processor makes.
-eight_bits = pytest.mark.skipif(not kernels(eight=True), reason="no compiled core, or no instructions for eight bits")
+#: Bits of products of whole numbers, for tests that skip where a processor does not make these.
+ROUNDED = [
+    pytest.param(
+        bits, marks=pytest.mark.skipif(not kernels(bits), reason=f"no core, or none of its kernels for {bits} bits")
+    )
+    for bits in (8, 16)
+]
 
 CHANNELS = (1, 3, 5, 16, 17, 21, 24, 32, 51, 112)
 RELU, RELU6 = [0, None], [0, 6]
@@ -188,8 +193,8 @@ class Made:
             name: (scale * self.rng.standard_normal(shape)).astype(np.float32) for name, shape in self.table["inputs"]
         }
 
-    def session(self, kernel: str | None = None, threads: int = 1, eight: bool = False) -> PlanSession:
-        return PlanSession(graph_of(self.table), bytes(self.part), "test", threads, kernel, eight)
+    def session(self, kernel: str | None = None, threads: int = 1, bits: int = 32) -> PlanSession:
+        return PlanSession(graph_of(self.table), bytes(self.part), "test", threads, kernel, bits)
 
     def wanted(self, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
         with np.errstate(over="ignore"):

@@ -122,7 +122,7 @@ def test_the_command_measures_the_sample_beside_a_peer(
 
 
 def test_precisions_of_one_bundle_give_several_rows() -> None:
-    found = entrants.ours([str(DEFAULT)], [1], 1, precisions=["fp32", "int8"] if kernels(eight=True) else ["fp32"])
+    found = entrants.ours([str(DEFAULT)], [1], 1, precisions=["fp32", "int8"] if kernels(8) else ["fp32"])
     assert [entrant.name for entrant in found] == [f"hand {each}, 1 thread" for each in ("fp32", "int8")][: len(found)]
     assert len({entrant.bundle.sha256 for entrant in found}) == 1
     (own,) = entrants.ours([None], [1], 1, precisions=["int8"])

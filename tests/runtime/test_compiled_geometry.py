@@ -105,9 +105,10 @@ def test_extents_and_distances_are_numpys(data: st.DataObject, count: int) -> No
 
 @settings(max_examples=200, deadline=None)
 @given(arrays.arrays(np.float64, st.tuples(st.integers(1, 30), st.just(3)), elements=ODD), st.tuples(ODD, ODD, ODD))
-def test_points_that_are_moved_are_projected_as_by_numpy(points: np.ndarray, root: tuple[float, float, float]) -> None:
+def test_points_that_are_moved_are_projected_as_by_numpy(points: np.ndarray, to: tuple[float, float, float]) -> None:
     with np.errstate(all="ignore"):
-        found, expected = both((motion, camera), lambda: motion._project_placed(points, root, CAMERA))
+        single = points.astype(np.float32)
+        found, expected = both((motion, camera), lambda: motion._project_moved(single, points[0], to, CAMERA))
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_equal(found[1], expected[1])
 
@@ -223,7 +224,7 @@ def test_what_the_core_cannot_take_is_refused() -> None:
             _relative(mesh, entries, 0, *sizes)
     with pytest.raises(ValueError, match="needs"):
         core.project(np.ones((2, 3)), 1.0, 1.0, 0.0, 0.0, np.ones((1, 2)))
-    for points, pixels in ((np.ones((2, 3)), np.ones((1, 2))), (np.ones((2, 3), np.float32), np.ones((2, 2)))):
+    for points, pixels in ((np.ones((2, 3), np.float32), np.ones((1, 2))), (np.ones((2, 3)), np.ones((2, 2)))):
         with pytest.raises(ValueError, match="needs"):
             core.project_placed(points, (0.0, 0.0, 0.0), CAMERA.pinhole, pixels)
     for projected in (np.ones((1, 2)), np.ones((2, 2), np.float32)):

@@ -128,7 +128,7 @@ def test_a_hand_of_doubtful_side_is_always_looked_at(model: Hand) -> None:
 
     def doubtful(*arguments: object) -> Placed:
         found = placed(*arguments)
-        return dataclasses.replace(found, hand=dataclasses.replace(found.hand, handedness_score=keep))
+        return found._replace(hand=dataclasses.replace(found.hand, handedness_score=keep))
 
     world.placed = doubtful
     for _ in range(TRUSTED + 5):
@@ -148,7 +148,7 @@ def test_a_recalled_hand_that_does_not_hold_is_looked_at_in_the_next_frame_too(m
         found = placed(image, view, *others)
         off = dataclasses.replace(found.hand.registration, residual_2d=1e3)
         hand = dataclasses.replace(found.hand, registration=off) if view.recalled else found.hand
-        return dataclasses.replace(found, hand=hand)
+        return found._replace(hand=hand)
 
     def recalled(*arguments: object) -> SimpleNamespace:
         view = recall(*arguments)

@@ -100,7 +100,7 @@ class Judged(World):
             getattr(view, "prior", SimpleNamespace(right=self.right)),
         )
         hand = dataclasses.replace(found.hand, handedness=side, handedness_score=prior.right)
-        return dataclasses.replace(found, hand=hand, said=(*found.said, prior))
+        return found._replace(hand=hand, said=(*found.said, prior))
 
 
 @pytest.mark.parametrize(("right", "longest"), [(0.999, 30), (0.9, 72), (0.75, 144)])

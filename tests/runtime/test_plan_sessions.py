@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from plan_made import RELU, RELU6, Made, assert_near, eight_bits, random_plan
+from plan_made import RELU, RELU6, ROUNDED, Made, assert_near, random_plan
 
 from cmr_runtime.plan.session import PlanSession, kernels
 
@@ -158,12 +158,12 @@ def _fork(session: PlanSession, made: Made, feed: dict[str, np.ndarray], wanted:
         np.testing.assert_array_equal(session.run(made.names(), feed)[0], wanted)
 
 
-@pytest.mark.parametrize("eight", [False, pytest.param(True, marks=eight_bits)], ids=["floats", "eight bits"])
+@pytest.mark.parametrize("bits", [32, *ROUNDED])
 @pytest.mark.parametrize("seed", range(40))
-def test_nothing_is_written_beyond_the_memory_of_a_plan(seed: int, eight: bool) -> None:
+def test_nothing_is_written_beyond_the_memory_of_a_plan(seed: int, bits: int) -> None:
     """A thread's own memory, for rings, padded rows and rounded cells, comes last: too little shows behind it."""
     made = random_plan(seed)
-    session = made.session(eight=eight)
+    session = made.session(bits=bits)
     layers, numbers, memory, *rest = session._tables
     more = np.concatenate([memory, np.full(4096, 12345.0, np.float32)])
     session._tables = (layers, numbers, more, *rest)

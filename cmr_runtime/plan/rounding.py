@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Factors of products of whole numbers: a matrix's columns, and values within limits."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Range", "round_columns", "spread"]
+
+#: Smallest and largest of the first factor by bits (`PLAN_MOST_8` and `PLAN_MOST_16` in core/plan.h): so many that sums
+#: stay in 32 bits.
+_FROM, _TO = {8: -128, 16: -4095}, {8: 127, 16: 4095}
+
+
+def round_columns(
+    matrix: npt.NDArray[np.float32], bits: int
+) -> tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.float32]]:
+    """Round a matrix (K, O), each column with a scale of its own (O,); returns whole numbers and scales.
+
+    In 8 bits the largest of a column is 127. In 16 the scale leaves room for the largest sum that can be.
+
+    Raises
+    ------
+    ValueError
+        A value is not finite.
+    """
+    most, sums = np.abs(matrix).max(axis=0), np.abs(matrix).sum(axis=0, dtype=np.float64)
+    if not np.isfinite(sums).all():
+        raise ValueError("weights that are not finite")
+    largest: npt.NDArray[Any] = np.full_like(most, 127)
+    if bits == 16:
+        room = (2**31 - 1) / _TO[16] - len(matrix) / 2  # each value may be rounded up
+        largest = np.floor(np.minimum(32767, room * most / np.where(sums > 0, sums, 1))).astype(np.float32)
+    scales = most / np.where(most > 0, largest, 1)
+    return np.rint(matrix / np.where(scales > 0, scales, 1)).astype(np.int8 if bits == 8 else np.int16), scales
+
+
+class Range(NamedTuple):
+    """How whole numbers stand for values within limits: ``scale * whole + middle``, and ``value / scale + start``."""
+
+    scale: float
+    start: float
+    middle: float
+
+
+def spread(low: float, high: float, bits: int) -> Range | None:
+    """Spread whole numbers over values from `low` to `high`; None where these are not finite or the same."""
+    scale = (high - low) / (_TO[bits] - _FROM[bits])
+    if not np.isfinite(scale) or scale <= 0:
+        return None
+    return Range(scale, _FROM[bits] - low / scale, low - scale * _FROM[bits])
