@@ -22,6 +22,8 @@ __all__ = ["Roi", "normalise"]
 _ALIASING = 2.0
 # What may be left of them by halving; above it each pixel is averaged with its neighbours once more.
 _LEFT = math.sqrt(2.0)
+# From pixels of what an image was averaged down to, to its own: times a factor, then so far right and down.
+_Shift = tuple[float, float, float]
 # Joints of a hand, and those whose connection points along it.
 _JOINTS, _WRIST, _KNUCKLE = 21, 0, 9
 # Part of the joints' extent under which that connection says nothing about the hand's direction.
@@ -228,37 +230,34 @@ class Roi:
         a, b, c, d, *_ = self.affine(S)
         return np.array([[a, b], [c, d]])
 
-    def _source(
-        self, image: npt.NDArray[np.uint8], S: int
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64] | None]:
-        """Return what to sample: the image, or what it is averaged down to and the map, (3, 3), from there to it."""
+    def _source(self, image: npt.NDArray[np.uint8], S: int) -> tuple[npt.NDArray[np.uint8], _Shift | None]:
+        """Return what to sample: the image, or what it is averaged down to and the way from there to it."""
         ratio = self.size / S
         return self._reduced(image, ratio) if ratio > _ALIASING else (image, None)
 
-    def _sample(
-        self, source: npt.NDArray[np.uint8], shift: npt.NDArray[np.float64] | None, S: int
-    ) -> npt.NDArray[np.uint8]:
+    def _sample(self, source: npt.NDArray[np.uint8], shift: _Shift | None, S: int) -> npt.NDArray[np.uint8]:
         """Sample what `_source` gave."""
         if source.size == 0:
             return np.zeros((S, S, 3), np.uint8)
-        matrix = self.matrix(S) if shift is None else self.matrix(S) @ shift
+        matrix = self.matrix(S)
+        if shift is not None:
+            factor, x0, y0 = shift
+            matrix = matrix @ np.array([[factor, 0.0, x0], [0.0, factor, y0], [0.0, 0.0, 1.0]])
         # Some versions of OpenCV sample in steps of 1/32 pixel; that is far below what the network resolves.
         crop = cv2.warpAffine(source, matrix, (S, S), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         return cast("npt.NDArray[np.uint8]", crop)
 
-    def _back(self, shift: npt.NDArray[np.float64] | None, S: int) -> tuple[float, ...]:
+    def _back(self, shift: _Shift | None, S: int) -> tuple[float, ...]:
         """Return the rows of the affine map, (2, 3), from pixels of the crop to those of what `_source` gave."""
         a, b, c, d, *_ = self.affine(S)
         x, y, centre = self.cx, self.cy, 0.5 * (S - 1)
         if shift is not None:
-            (factor, _, x0), (_, _, y0), _ = shift.tolist()
+            factor, x0, y0 = shift
             a, b, c, d, x, y = a / factor, b / factor, c / factor, d / factor, (x - x0) / factor, (y - y0) / factor
         return a, b, x - centre * (a + b), c, d, y - centre * (c + d)
 
-    def _reduced(
-        self, image: npt.NDArray[np.uint8], ratio: float
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
-        """Average down the part of the image that the region touches; also the map, (3, 3), back to the image.
+    def _reduced(self, image: npt.NDArray[np.uint8], ratio: float) -> tuple[npt.NDArray[np.uint8], _Shift]:
+        """Average down the part of the image that the region touches; also the way back to the image.
 
         By halves, which is many times quicker than by any other factor, until less than `_ALIASING` is left; then, if
         need be, over two by two pixels without leaving any out.
@@ -272,7 +271,7 @@ class Roi:
         )
         part, corner, width, height = image, (x0, y0), x1 - x0, y1 - y0
         if not (width and height):
-            return image[:0], np.eye(3)
+            return image[:0], (1.0, 0.0, 0.0)
         if width % factor or height % factor:  # the whole image is no multiple; it is black outside
             right, below = -width % factor, -height % factor
             part = cv2.copyMakeBorder(image[y0:y1, x0:x1], 0, below, 0, right, cv2.BORDER_CONSTANT)  # type: ignore[assignment]
@@ -284,7 +283,7 @@ class Roi:
         if ratio / factor > _LEFT:
             part = cast("npt.NDArray[np.uint8]", cv2.blur(part, (2, 2), borderType=cv2.BORDER_CONSTANT))
             shift -= 0.5 * factor  # `blur` averages a pixel with those to its left and above
-        return part, np.array([[factor, 0.0, shift + x0], [0.0, factor, shift + y0], [0.0, 0.0, 1.0]])
+        return part, (factor, shift + x0, shift + y0)
 
 
 def normalise(

@@ -97,12 +97,24 @@ static float doubled(const float *map, ptrdiff_t side, ptrdiff_t x, ptrdiff_t y)
 }
 
 /* The same of one whose cells all lie in the map. */
-static float doubled_inside(const float *map, ptrdiff_t side, ptrdiff_t x, ptrdiff_t y)
+CORE_INLINE float doubled_inside(const float *map, ptrdiff_t side, ptrdiff_t x, ptrdiff_t y)
 {
     const float *near = map + y / 2 * side + x / 2;
     const ptrdiff_t other = x % 2 ? 1 : -1;
     const float *far = y % 2 ? near + side : near - side;
     return (near[0] * 0.75f + near[other] * 0.25f) * 0.75f + (far[0] * 0.75f + far[other] * 0.25f) * 0.25f;
+}
+
+/* A cell's value, and by how much those beside it differ, across and down: of those beside it, half. */
+typedef struct {
+    float value, across, down;
+} Slope;
+
+CORE_INLINE Slope slope_of(float (*at)(const float *, ptrdiff_t, ptrdiff_t, ptrdiff_t), const float *map, ptrdiff_t side,
+                           ptrdiff_t x, ptrdiff_t y)
+{
+    return (Slope){at(map, side, x, y), 0.5f * (at(map, side, x + 1, y) - at(map, side, x - 1, y)),
+                   0.5f * (at(map, side, x, y + 1) - at(map, side, x, y - 1))};
 }
 
 /* Points of the map at twice its size, moved onto its level and multiplied by the scale as pixels' edges are. */
@@ -113,10 +125,8 @@ static void refine(const float *map, ptrdiff_t side, const int32_t *points, ptrd
     for (ptrdiff_t i = 0; i < count; i++) {
         const ptrdiff_t x = points[2 * i], y = points[2 * i + 1];
         const int inside = x > 1 && y > 1 && x < last - 1 && y < last - 1;
-        float (*const at)(const float *, ptrdiff_t, ptrdiff_t, ptrdiff_t) = inside ? doubled_inside : doubled;
-        const float excess = at(map, side, x, y) - level;
-        const float across = 0.5f * (at(map, side, x + 1, y) - at(map, side, x - 1, y));
-        const float down = 0.5f * (at(map, side, x, y + 1) - at(map, side, x, y - 1));
+        const Slope here = inside ? slope_of(doubled_inside, map, side, x, y) : slope_of(doubled, map, side, x, y);
+        const float excess = here.value - level, across = here.across, down = here.down;
         /* Comparisons that leave NaN as it is, as np.maximum does. */
         float squared = across * across + down * down;
         squared = squared < 1e-8f ? 1e-8f : squared;
@@ -195,6 +205,14 @@ static double enclosed(const int32_t *points, ptrdiff_t count)
     return 0.5 * fabs(twice);
 }
 
+/* How many cells of a row, 32 or 8, are as the one before them; 0 if those are not. */
+static ptrdiff_t alike_from(const int8_t *cells, ptrdiff_t left)
+{
+    if (left >= 32 && !memcmp(cells, cells - 1, 32))
+        return 32;
+    return left >= 8 && !memcmp(cells, cells - 1, 8) ? 8 : 0;
+}
+
 /* The outline, traced, of that region whose outline encloses most; 0 if there is none, -1 if there is too little room. */
 static ptrdiff_t trace(ptrdiff_t side, const CoreRoom *room, const int32_t **points, double *area)
 {
@@ -206,8 +224,9 @@ static ptrdiff_t trace(ptrdiff_t side, const CoreRoom *room, const int32_t **poi
         int8_t last = 0; /* of the marks of this row so far: of what is inside a region, nothing is an outer border */
         int8_t *row = all.cells + (y + 1) * all.row + 1;
         for (ptrdiff_t x = 0; x < side; x++) {
-            if (x + 8 <= side && !memcmp(row + x, row + x - 1, 8) && (row[x] == 0 || row[x] == 1)) {
-                x += 7; /* nine alike: nothing begins or ends */
+            const ptrdiff_t alike = row[x] == 0 || row[x] == 1 ? alike_from(row + x, side - x) : 0;
+            if (alike) { /* with the cell before: nothing begins or ends */
+                x += alike - 1;
                 continue;
             }
             if (row[x] == 1 && !row[x - 1] && last <= 0) {
