@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +52,7 @@ class Motion:
             )
             self._velocity = x, y, log_depth
         self._at, self._time = place, time
-        self._joints, self._root = hand.joints, hand.translation
+        self._joints, self._root = hand.joints.copy(), hand.translation.tolist()  # the caller may have the hand, too
         self._roi = hand.roi
         self._expected = None
 
@@ -128,10 +129,10 @@ def extent_of(points: _Float) -> float:
 
 
 def _project_moved(
-    points: npt.NDArray[np.float32], root: _Float, to: tuple[float, float, float], camera: Camera
+    points: npt.NDArray[np.float32], root: Sequence[float], to: tuple[float, float, float], camera: Camera
 ) -> tuple[_Float, float]:
     """Pixels, (N, 2), of points, (N, 3) metres, whose root moves, and the largest coordinate but for its sign."""
-    x, y, z = root.tolist()
+    x, y, z = root
     way = to[0] - x, to[1] - y, to[2] - z
     if core is not None and taken(points, np.float32):
         pixels = np.empty((len(points), 2))

@@ -163,7 +163,7 @@ class Pipeline:
         vertices, joints = self._relative(output.vertices, view.roi, camera)
         decoded = perf_counter()
         # The registration wants a few joints to rely on; where none stands out, all count alike.
-        few = not sorted(cues.scores.tolist())[-MIN_JOINTS] >= MIN_SCORE
+        few = sum(score >= MIN_SCORE for score in cues.scores.tolist()) < MIN_JOINTS
         weights = np.maximum(cues.scores, MIN_SCORE) if few else cues.scores
         fit = self._registrar(
             vertices, joints, cues.keypoints, weights, cues.outline, camera, cut=cues.marks, metric=metric

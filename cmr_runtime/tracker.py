@@ -107,7 +107,7 @@ class HandMeshTracker:
         In which the networks run. "int16" and "int8" need no other bundle where this has plans and the core the
         instructions; "auto" is the fastest here, with these threads and providers, measured once. None is as a bundle
         of your own was exported, and for that of the package the first that the core does of "int16" (on x86; it gives
-        what floats give), "int8" (on Arm, too; 0.2 mm off in the mean) and "fp32".
+        what floats give), "int8" (on Arm, too; 0.1 mm off in the mean) and "fp32".
     providers : sequence of str
         Execution providers of ONNX Runtime, the preferred one first; the CPU does what none of them takes.
     recall : bool

@@ -20,7 +20,7 @@
 /* Most threads of a plan: twice as many parts are bits of a word. */
 #define PLAN_MOST_THREADS 16
 
-/* Largest magnitude of A in 8 and 16 bits, with which sums stay in 32 (see `keep_rounded` in plan/layout.py). */
+/* Largest value of A in 8 and 16 bits, with which sums stay in 32 bits (see plan/rounding.py). */
 #define PLAN_MOST_8 127.0f
 #define PLAN_MOST_16 4095.0f
 

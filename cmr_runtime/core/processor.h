@@ -21,7 +21,7 @@ CORE_INLINE void bring_near(const uint8_t *first, ptrdiff_t line, ptrdiff_t line
 {
 #ifdef __GNUC__
     for (; lines > 0; lines--, first += line)
-        for (ptrdiff_t at = 0; at < bytes; at += 64)
+        for (ptrdiff_t at = -(ptrdiff_t)((uintptr_t)first % 64); at < bytes; at += 64)
             __builtin_prefetch(first + at, 0, 2);
 #else
     (void)first, (void)line, (void)lines, (void)bytes;
@@ -58,15 +58,23 @@ static inline int processor_avx512(void)
  * are made of single loads. */
 static inline int processor_gathers(void)
 {
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    return processor_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 23 & 1);
+    static int known = -1; /* a virtual machine answers CPUID in some microseconds */
+    if (known < 0) {
+        unsigned a = 0, b = 0, c = 0, d = 0;
+        known = processor_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 23 & 1);
+    }
+    return known;
 }
 
 #ifdef TARGET_AVXVNNI
 static inline int processor_avxvnni(void)
 {
-    unsigned a = 0, b = 0, c = 0, d = 0; /* AVX-VNNI by CPUID, for which not all compilers have a name */
-    return processor_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+    static int known = -1; /* AVX-VNNI by CPUID, for which not all compilers have a name */
+    if (known < 0) {
+        unsigned a = 0, b = 0, c = 0, d = 0;
+        known = processor_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+    }
+    return known;
 }
 #endif
 

@@ -245,7 +245,8 @@ int core_warp(const uint8_t *image, ptrdiff_t height, ptrdiff_t width, const dou
     ptrdiff_t left, right, top, bottom;
     reach(m, size, width, &left, &right);
     reach(m + 3, size, height, &top, &bottom);
-    bring_near(image + 3 * (top * width + left), 3 * width, bottom - top, 3 * (right - left));
+    if (left < right && top < bottom)
+        bring_near(image + 3 * (top * width + left), 3 * width, bottom - top, 3 * (right - left));
     const Sample quick = quickest(&source);
     for (ptrdiff_t y = 0; y < size; y++) {
         const float fine_y = m[1] * (float)y, fine_line = m[4] * (float)y; /* rounded before the sum */

@@ -123,8 +123,8 @@ class Builder:
     def keep(self, values: npt.NDArray[Any]) -> int:
         """Keep constants, float32; returns where.
 
-        With products of whole numbers, those that are not finite are refused: whole numbers cannot pass on what is no
-        number, and what comes of it would look like any other hand.
+        With products of whole numbers, those that are not finite are refused: behind an activation with limits whole
+        numbers cannot say what is no number, and what comes of it would look like any other hand.
         """
         values = values.astype(np.float32, copy=False)
         if self.bits < 32 and not np.isfinite(values).all():

@@ -10,9 +10,12 @@ import numpy.typing as npt
 
 __all__ = ["Range", "round_columns", "spread"]
 
-#: Smallest and largest of the first factor by bits (`PLAN_MOST_8` and `PLAN_MOST_16` in core/plan.h): so many that sums
-#: stay in 32 bits.
+#: Smallest and largest of the first factor by bits, with which sums stay in 32 (`PLAN_MOST_8` and `PLAN_MOST_16` in
+#: core/plan.h; 8 bits have one more below 0).
 _FROM, _TO = {8: -128, 16: -4095}, {8: 127, 16: 4095}
+#: Whole numbers are spread over limits that are so far apart at most, and from 0 so many times as far as that. Those of
+#: ReLU6 are 6 apart, and once as far; of limits much farther apart most values fill a small part.
+_APART, _FAR = 16.0, 16.0
 
 
 def round_columns(
@@ -47,8 +50,11 @@ class Range(NamedTuple):
 
 
 def spread(low: float, high: float, bits: int) -> Range | None:
-    """Spread whole numbers over values from `low` to `high`; None where these are not finite or the same."""
-    scale = (high - low) / (_TO[bits] - _FROM[bits])
-    if not np.isfinite(scale) or scale <= 0:
+    """Spread whole numbers over values from `low` to `high`.
+
+    None where these are too far apart, or so near to each other that single precision hardly tells one from the other.
+    """
+    if not high - low <= _APART or not max(abs(low), abs(high)) < _FAR * (high - low):
         return None
+    scale = (high - low) / (_TO[bits] - _FROM[bits])
     return Range(scale, _FROM[bits] - low / scale, low - scale * _FROM[bits])

@@ -108,7 +108,7 @@ def test_extents_and_distances_are_numpys(data: st.DataObject, count: int) -> No
 def test_points_that_are_moved_are_projected_as_by_numpy(points: np.ndarray, to: tuple[float, float, float]) -> None:
     with np.errstate(all="ignore"):
         single = points.astype(np.float32)
-        found, expected = both((motion, camera), lambda: motion._project_moved(single, points[0], to, CAMERA))
+        found, expected = both((motion, camera), lambda: motion._project_moved(single, points[0].tolist(), to, CAMERA))
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_equal(found[1], expected[1])
 

@@ -36,3 +36,15 @@ def test_what_is_expected_is_that_of_the_time_the_camera_and_the_last_frame() ->
         for time, camera in ((0.11, CAMERA), (0.11, CAMERA), (0.11, other), (0.13, other), (0.11, CAMERA)):
             expected = camera.project(np.array(motion.root(time)) + SHAPE)
             np.testing.assert_allclose(motion.points(time, camera), expected, rtol=1e-12)
+
+
+def test_a_caller_who_changes_a_hand_does_not_move_the_next_region() -> None:
+    motion, root = Motion(), np.array([0.0, 0.0, 0.5])
+    hand = SimpleNamespace(
+        joints=(root + SHAPE).astype(np.float32), translation=root.copy(), roi=Roi(320.0, 240.0, 100.0)
+    )
+    motion.update(hand, 0.0)
+    expected = motion.points(0.02, CAMERA).copy()
+    hand.joints += 0.05
+    hand.translation += 0.1
+    np.testing.assert_array_equal(motion.points(0.03, CAMERA), expected)

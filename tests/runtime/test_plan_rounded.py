@@ -12,6 +12,7 @@ from cmr_runtime import Bundle, BundleError, Camera, HandMeshTracker, InputError
 from cmr_runtime import session as sessions
 from cmr_runtime.image_io import read_image
 from cmr_runtime.plan import convolutions
+from cmr_runtime.plan.rounding import spread
 from cmr_runtime.plan.session import kernels
 from cmr_runtime.precision import in_bits, open_bundle
 
@@ -121,7 +122,9 @@ def test_no_sum_is_too_large(k: int, bits: int) -> None:
 @rounded
 @pytest.mark.parametrize("size", [(1, 1), (5, 5), (10, 10), (12, 20), (40, 30), (6, 130)])
 @pytest.mark.parametrize(("channels", "middle"), [(16, 64), (24, 144), (112, 672), (33, 250)])
-@pytest.mark.parametrize("act", [RELU, RELU6, [-1, 2], [None, 1]], ids=["relu", "relu6", "limits", "below"])
+@pytest.mark.parametrize(
+    "act", [RELU, RELU6, [-1, 2], [None, 1], [0, 100]], ids=["relu", "relu6", "limits", "below", "wide"]
+)
 def test_blocks_are_close_to_those_in_floats(
     size: tuple[int, int], channels: int, middle: int, act: list, bits: int
 ) -> None:
@@ -137,7 +140,24 @@ def test_blocks_are_close_to_those_in_floats(
         wanted = made.wanted(feed)
         for threads in (1, 2, 3):
             for ours, theirs in zip(run(made, feed, bits, threads), wanted, strict=True):
-                assert 0 < off(ours, theirs) < (2 if None not in act else 1) * CLOSE[bits]
+                assert 0 < off(ours, theirs) < (2 if act in (RELU6, [-1, 2]) else 1) * CLOSE[bits]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("within", [(0, 6), (-1, 2), (-6, 0), (-1e-3, 1e-3), (3, 3.5), (-8, 8)])
+def test_whole_numbers_over_limits_stand_for_what_lies_between_them(within: tuple[float, float], bits: int) -> None:
+    values = np.linspace(*within, 1001, dtype=np.float32)
+    found = spread(*within, bits)
+    assert found is not None
+    gain, start = np.float32(1) / np.float32(found.scale), np.float32(found.start)
+    whole = np.rint(values * gain + start)
+    assert [whole[0], whole[-1]] == [-128 if bits == 8 else -4095, MOST[bits]]
+    assert np.abs(found.scale * whole.astype(np.float64) + found.middle - values).max() < 0.51 * found.scale
+
+
+@pytest.mark.parametrize("within", [(0, np.inf), (-np.inf, 1), (0, 3e38), (0, 100), (2, 2), (99.9, 100), (np.nan, 1)])
+def test_over_other_limits_there_are_none(within: tuple[float, float]) -> None:
+    assert spread(*within, 8) is spread(*within, 16) is None
 
 
 @rounded
@@ -259,7 +279,7 @@ def test_a_caller_s_bundle_runs_in_the_precision_that_is_asked_for(bits: int) ->
     assert open_bundle(ours) is open_bundle(ours, name) is ours
     assert open_bundle(own) is open_bundle(own, "fp32") is own
     assert open_bundle(ours, "fp32").bits == 32
-    assert open_bundle(own, "auto").prior == own.prior
+    assert open_bundle(own, "auto").run_in in ("fp32", "int16", "int8")
     stored = Bundle.default("int8")
     assert open_bundle(stored, "int8") is open_bundle(stored, "auto") is stored
     for other in ("fp32", "int16"):
