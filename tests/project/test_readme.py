@@ -222,7 +222,7 @@ EXCEPTIONS: dict[str, Exempt] = {
         [
             "cmr-bench clip.mp4 --peer mediapipe",
             "cmr-eval joints3d DIR --peer mediapipe",
-            "cmr-bench clip.mp4 --precision fp32 int8 --threads 1 2 --peer mediapipe --markdown",
+            "cmr-bench clip.mp4 --precision fp32 int16 int8 --threads 1 2 --peer mediapipe --markdown",
         ],
         Exempt("it needs the environment of 500 MB", _absent_peer),
     ),
