@@ -157,7 +157,8 @@ def add_detector(bundle: Path, weights: Path, out: Path) -> Bundle:
     graph = detector_graph(network)
     check(detector_parity(network, graph), PRECISION)
     old = Bundle.open(bundle)
-    content = {field.name: getattr(old, field.name) for field in dataclasses.fields(old) if field.name != "source"}
+    unwritten = {"source", "bits"}  # what a file does not say of itself
+    content = {each.name: getattr(old, each.name) for each in dataclasses.fields(old) if each.name not in unwritten}
     content |= {"detector": graph, "detector_size": SIZE}
     content["provenance"] = {**old.provenance, "detector": PROVENANCE}
     content["licence_text"] = with_notice(old.licence_text)
