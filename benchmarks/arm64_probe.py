@@ -69,7 +69,7 @@ def _stages(rgb: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _hands(rgb: np.ndarray, camera: Camera) -> dict[str, np.ndarray]:
-    with HandMeshTracker(mode="image") as tracker:
+    with HandMeshTracker(mode="image", precision="fp32") as tracker:  # in which every machine can run it
         hands = tracker.track(rgb, camera)
     return {
         "hands right": np.array([hand.handedness == "right" for hand in hands]),
