@@ -89,9 +89,9 @@ def open_bundle(
     floats = found if found.bits == 32 else replace(found, bits=32)
     if precision == "fp32":
         return floats
+    if precision is None:  # the first that can be: no other is tried
+        return next(filter(None, (in_bits(found, bits, providers) for bits in _BITS.values())), floats)
     rounded = {name: each for name, bits in _BITS.items() if (each := in_bits(found, bits, providers))}
-    if precision is None:
-        return next(iter(rounded.values()), floats)
     if bundle is None and "int8" not in rounded:
         rounded["int8"] = Bundle.default("int8")
     if precision == "auto":
