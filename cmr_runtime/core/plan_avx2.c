@@ -40,18 +40,8 @@
 #define ROUND_8(to, value) eight_bytes(to, _mm256_add_epi32(_mm256_cvtps_epi32(value), _mm256_set1_epi32(128)))
 #define ROUND_16(to, value) eight_pairs(to, _mm256_cvtps_epi32(value))
 
-/* By name and not by intrinsics: see plan_avx512.c. */
-static inline __attribute__((always_inline)) TARGET_AVXVNNI __m256i dot_8(__m256i sum, __m256i a, __m256i b)
-{
-    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
-    return sum;
-}
-
-static inline __attribute__((always_inline)) TARGET_AVXVNNI __m256i dot_16(__m256i sum, __m256i a, __m256i b)
-{
-    __asm__("%{vex%} vpdpwssd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
-    return sum;
-}
+DOT_BY_NAME(dot_8, TARGET_AVXVNNI, __m256i, "x", "%{vex%} vpdpbusd")
+DOT_BY_NAME(dot_16, TARGET_AVXVNNI, __m256i, "x", "%{vex%} vpdpwssd")
 
 static inline TARGET __m256 first_values(const float *from, int count)
 {

@@ -41,18 +41,8 @@
     _mm_storeu_si128((__m128i *)(to), _mm512_cvtepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(value), _mm512_set1_epi32(128))))
 #define ROUND_16(to, value) _mm256_storeu_si256((__m256i *)(void *)(to), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(value)))
 
-/* By name and not by intrinsics: of these GCC 12 makes loops that move most sums to memory and back, at twice the time. */
-static inline __attribute__((always_inline)) TARGET_VNNI __m512i dot_8(__m512i sum, __m512i a, __m512i b)
-{
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
-    return sum;
-}
-
-static inline __attribute__((always_inline)) TARGET_VNNI __m512i dot_16(__m512i sum, __m512i a, __m512i b)
-{
-    __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
-    return sum;
-}
+DOT_BY_NAME(dot_8, TARGET_VNNI, __m512i, "v", "vpdpbusd")
+DOT_BY_NAME(dot_16, TARGET_VNNI, __m512i, "v", "vpdpwssd")
 #endif
 
 #include "plan_kernels.h"
