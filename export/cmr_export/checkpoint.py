@@ -56,9 +56,12 @@ def load(
         joints, channels and spirals are told from them, and what does not fit is refused.
     joint_regressor : Path, optional
         ``.npy`` (J, V) in the order of the heat maps, in place of the one that comes with the assets.
-    size, dilation : int, optional
-        Of a network of the reference implementation: side of the images (pixels) and dilation of the spirals that it
-        was trained with, where the weights do not tell; the reference's if not given, which ``about`` then says.
+    size : int, optional
+        Side of the images, pixels. The default network takes images of any side that is a multiple of 32 (the
+        checkpoint's own if not given); of a network of the reference implementation it is the side that it was trained
+        with, where the weights do not tell (the reference's if not given, which ``about`` then says).
+    dilation : int, optional
+        Of the spirals that a network of the reference implementation was trained with, likewise.
 
     Raises
     ------
@@ -68,10 +71,12 @@ def load(
     content = read_content(path)
     stated = content.get("format") if isinstance(content, dict) else None
     options = {"--assets": assets, "--arch": arch, "--size": size, "--dilation": dilation}
+    if stated == HANDNET:
+        del options["--size"]
     if stated in (HANDNET, PAPER) and (given := [name for name, value in options.items() if value is not None]):
         raise ValueError(f"{path}: states its own mesh, architecture and sizes; leave out {', '.join(given)}")
     if stated == HANDNET:
-        network = load_staged(path)
+        network = load_staged(path, size)
     elif stated == PAPER:
         network = _trained_here(path, content)
     elif assets is None:

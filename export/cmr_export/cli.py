@@ -31,7 +31,10 @@ def _parser() -> argparse.ArgumentParser:
         "--arch", metavar="NAME", help="network that the reference's weights are taken for; refused if they do not fit"
     )
     parser.add_argument(
-        "--size", type=int, metavar="PX", help="side of the images it was trained on (default: 224, body 256)"
+        "--size",
+        type=int,
+        metavar="PX",
+        help="side of the images (default: the checkpoint's; of the reference's 224, body 256, as it was trained)",
     )
     parser.add_argument("--dilation", type=int, metavar="N", help="of the spirals it was trained with (default: 1)")
     parser.add_argument(

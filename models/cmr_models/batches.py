@@ -7,6 +7,7 @@ A batch depends on the seed and its number only, so that a resumed run sees what
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -237,12 +238,24 @@ class Batches(Dataset):
     renderings : Renderings
     photos : Path or None
         File of `cmr_models.real_crops`; without it, all hands are rendered and backgrounds procedural.
-    size : int
-        Side of the network's input in pixels.
+    sizes : sequence of int
+        Sides of the network's input in pixels, of one step after the other and then from the first again.
+    parts : int
+        Batches of each step: the processes that share it.
     """
 
-    def __init__(self, renderings: Renderings, photos: Path | None, size: int, mix: Mix, seed: int, count: int) -> None:
-        self.renderings, self.size, self.mix, self.seed, self.count = renderings, size, mix, seed, count
+    def __init__(
+        self,
+        renderings: Renderings,
+        photos: Path | None,
+        sizes: Sequence[int],
+        mix: Mix,
+        seed: int,
+        count: int,
+        parts: int = 1,
+    ) -> None:
+        self.renderings, self.sizes, self.mix, self.seed, self.count = renderings, sizes, mix, seed, count
+        self.parts = parts
         self.photos = Photos(photos) if photos else None
         self.backgrounds = Backgrounds(photos)
 
@@ -253,25 +266,26 @@ class Batches(Dataset):
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
         """Assemble one batch."""
         mix, random = self.mix, np.random.default_rng((self.seed, number))
+        size = self.sizes[number // self.parts % len(self.sizes)]
         self.backgrounds._random = random
         samples = []
         rendered = mix.rendered + (0 if self.photos else mix.photos)
-        for background in self.backgrounds.sample(rendered, self.size):
+        for background in self.backgrounds.sample(rendered, size):
             index, second = random.integers(len(self.renderings), size=2)
             other = int(second) if random.random() < mix.second else None
             samples.append(self.renderings.sample(int(index), background, mix, random, other))
         if self.photos:
             for index in random.choice(len(self.photos), mix.photos, p=self.photos.chance):
-                sample = self.photos.sample(int(index), self.size, mix, random)
+                sample = self.photos.sample(int(index), size, mix, random)
                 if random.random() < mix.second_photos:
                     other = self.renderings.layer(int(random.integers(len(self.renderings))), random.uniform(*mix.soft))
                     hand = second_hand(*other, sample.image, sample.keypoints, None, True, random)
                     sample.image = np.round(over(hand, sample.image)).astype(np.uint8)
                 if random.random() < mix.covered:
-                    texture = self.backgrounds.sample(1, self.size)[0]
+                    texture = self.backgrounds.sample(1, size)[0]
                     sample.image = cover(sample.image, sample.keypoints, texture, random)
                 samples.append(sample)
-        samples += [Sample(image) for image in self.backgrounds.sample(mix.empty, self.size)]
+        samples += [Sample(image) for image in self.backgrounds.sample(mix.empty, size)]
         for sample in samples:
             if sample.present and random.random() < mix.mirrored:
                 mirror(sample)

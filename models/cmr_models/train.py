@@ -80,7 +80,7 @@ def arguments_of(args: argparse.Namespace, objective: Objective, processes: int)
     config = asdict(objective.input)
     own = {"network": args.network, "teacher": args.teacher and str(args.teacher), "blocks": config.pop("mesh_blocks")}
     own |= {"stem_alone": args.stem_alone or None, "lite": args.lite or None}
-    own |= {"times": args.times, "processes": processes}
+    own |= {"sizes": args.sizes, "times": args.times, "processes": processes}
     mix = {f"mix_{name}": value for name, value in asdict(objective.mix).items()}
     return own | config | asdict(objective.recipe) | mix
 
@@ -118,6 +118,13 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
         "--network", choices=network_names(), default=DEFAULT, metavar="NAME", help="default: %(default)s"
     )
     parser.add_argument("--size", type=int, metavar="PX", help="side of the images (default: the network's own)")
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        metavar="PX",
+        help="sides of the images of one step after the other, for a network to serve several (default: --size)",
+    )
     parser.add_argument("--photos", type=Path, help="file of cmr_models.real_crops")
     parser.add_argument(
         "--trunk",
@@ -192,6 +199,8 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
         parser.error("--compact is of the network that --start gives; name one")
     if args.mesh_levels and not args.start:
         parser.error("--mesh-levels are of the network that --start gives; name one")
+    if args.sizes and args.network != DEFAULT:
+        parser.error(f"--sizes are of {DEFAULT}, not of {args.network}; leave them out")
     if args.rank and not args.start:
         parser.error("--rank is of a matrix of the network that --start gives; name one")
     for name in ("steps", "times", "workers", "processes", "mesh_levels", "rank"):
@@ -238,6 +247,8 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
             start_from(start, objective.net)
         else:
             objective = make_objective(args.network, args.size, **recipe)
+        for side in args.sizes or ():
+            replace(objective.input, size=side)
     except ValueError as error:
         parser.error(str(error))
     net, recipe, mix, size = objective.net, objective.recipe, objective.mix.times(args.times), objective.input.size
@@ -257,7 +268,8 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
                 raise ValueError(f"need more than {VALIDATION} renderings, which are kept for validation; bake more")
     renderings = Renderings(*args.synth, first=VALIDATION)
     with usable(parser, f"--photos {args.photos}"):
-        batches = Batches(renderings, args.photos, size, mix, args.seed, recipe.steps * processes.count)
+        count = recipe.steps * processes.count
+        batches = Batches(renderings, args.photos, args.sizes or [size], mix, args.seed, count, processes.count)
         validation = Validation(Renderings(args.synth[0], last=VALIDATION), args.photos, objective.input)
 
     settings = arguments_of(args, objective, processes.count)

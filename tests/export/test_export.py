@@ -242,3 +242,20 @@ def test_check_images_are_dark_and_bright_and_repeatable():
     assert first.min() == 0
     assert first.max() == 1
     assert not np.array_equal(first, blobs(32, 3, seed=1))
+
+
+def test_the_default_network_takes_images_of_another_size(tmp_path):
+    """No weight depends on the size: the same layers as its own, and the same function there as the network's."""
+    size = CONFIG.size + 32
+    done = export(exported().checkpoint, tmp_path / "larger.cmr", size=size)
+    assert (done.bundle.input_size, exported().bundle.input_size) == (size, CONFIG.size)
+    staged = load_staged(exported().checkpoint, size)
+    shown = normalise(blobs(size, 2, seed=5), staged)
+    check(parity(staged, {"prior": done.bundle.prior, "mesh": done.bundle.mesh}, shown), "fp32")
+    assert RuntimePrior(done.bundle).shapes["heatmaps"][2:] == (size // 4, size // 4)
+    for stage in ("prior", "mesh"):
+        ours, own = (onnx.load_from_string(getattr(b, stage)).graph for b in (done.bundle, exported().bundle))
+        assert [node.op_type for node in ours.node] == [node.op_type for node in own.node]
+    with pytest.raises(ValueError, match="size is 100; need a multiple of 32"):
+        export(exported().checkpoint, tmp_path / "odd.cmr", size=100)
+    assert not (tmp_path / "odd.cmr").exists()

@@ -55,7 +55,7 @@ def test_groups_hold_every_parameter_once_and_leave_the_frozen_out(freeze):
 @pytest.mark.parametrize("name", ["handnet", "mobrecon", "cmr_pg_resnet18", "ytbhand_resnet18"])
 def test_losses_stay_on_the_device_of_the_batch(name, data, monkeypatch):
     objective = make_objective(name, 64)
-    batch = Batches(Renderings(data[0]), data[1], 64, objective.mix, 0, 1)[0]
+    batch = Batches(Renderings(data[0]), data[1], [64], objective.mix, 0, 1)[0]
     monkeypatch.setattr(torch.Tensor, "__bool__", lambda tensor: True)  # the meta device has no values
     objective.groups()
     terms = objective.losses(objective.net.to("meta"), {key: value.to("meta") for key, value in batch.items()})
@@ -91,11 +91,11 @@ def perfect(batch: dict) -> HandNetOutput:
 @pytest.fixture(scope="module")
 def batch(data):
     mix = Mix(rendered=3, photos=2, empty=1, mirrored=0.0)
-    return Batches(Renderings(data[0]), data[1], SIZE, mix, 0, 5)[0]
+    return Batches(Renderings(data[0]), data[1], [SIZE], mix, 0, 5)[0]
 
 
 def test_knowing_the_labels_costs_nothing_but_the_outlines_own_entropy(data):
-    batch = Batches(Renderings(data[0]), None, SIZE, Mix(rendered=3, photos=0, empty=2, mirrored=0.0), 0, 5)[0]
+    batch = Batches(Renderings(data[0]), None, [SIZE], Mix(rendered=3, photos=0, empty=2, mirrored=0.0), 0, 5)[0]
     terms = losses(perfect(batch), batch, lively_net())
     of_cues, of_mesh = {"heat1", "heat2", "presence", "hand"}, {"mesh", "joints", "bones", "edges"}
     assert set(terms) == of_cues | of_mesh | {"sil1", "sil2", "normals"}
@@ -108,7 +108,7 @@ def test_knowing_the_labels_costs_nothing_but_the_outlines_own_entropy(data):
 
 
 def test_a_mesh_ten_millimetres_off_costs_about_one(data):
-    batch = Batches(Renderings(data[0]), None, SIZE, Mix(rendered=2, photos=0, empty=1, mirrored=0.0), 0, 5)[0]
+    batch = Batches(Renderings(data[0]), None, [SIZE], Mix(rendered=2, photos=0, empty=1, mirrored=0.0), 0, 5)[0]
     batch["vertices"] = batch["vertices"] + 0.3  # the losses move the labels' root to the origin themselves
     out = perfect(batch)
     moved = [v + 0.01 for v in out.mesh.levels]
@@ -164,7 +164,7 @@ def test_heat_maps_of_photos_count_by_their_weight_and_empty_pictures_little(dat
     mix = Mix(rendered=2, photos=3, empty=2, mirrored=0.4)
     batch = next(
         b
-        for b in (Batches(Renderings(data[0]), data[1], SIZE, mix, seed, 5)[0] for seed in range(20))
+        for b in (Batches(Renderings(data[0]), data[1], [SIZE], mix, seed, 5)[0] for seed in range(20))
         if 0 < int((b["weight"] == 0)[2:5].sum()) < 3  # some, not all, photos mirrored
     )
     out = lively_net()(to_input(batch["image"], CONFIG))
@@ -178,7 +178,7 @@ def test_heat_maps_of_photos_count_by_their_weight_and_empty_pictures_little(dat
 
 @pytest.mark.parametrize("mirrored", [0.2, 0.5])
 def test_left_and_right_hands_count_alike_for_handedness(data, mirrored):
-    batch = Batches(Renderings(data[0]), None, SIZE, Mix(rendered=9, photos=0, empty=1, mirrored=0.3), 0, 5)[1]
+    batch = Batches(Renderings(data[0]), None, [SIZE], Mix(rendered=9, photos=0, empty=1, mirrored=0.3), 0, 5)[1]
     right, present = batch["right"], batch["present"]
     lefts, rights = int((~right).sum()), int((right & present).sum())
     assert lefts > 0
@@ -194,7 +194,7 @@ def test_left_and_right_hands_count_alike_for_handedness(data, mirrored):
 
 
 def test_pictures_with_and_without_a_hand_count_alike_for_presence(data):
-    batch = Batches(Renderings(data[0]), None, SIZE, Mix(rendered=5, photos=0, empty=2), 0, 5)[0]
+    batch = Batches(Renderings(data[0]), None, [SIZE], Mix(rendered=5, photos=0, empty=2), 0, 5)[0]
     out, recipe = lively_net()(to_input(batch["image"], CONFIG)), HandNetRecipe(presence=2.0)
     wanted, softplus = 0.0, torch.nn.functional.softplus
     for stage in (out.prior, out.mesh):

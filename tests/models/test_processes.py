@@ -134,7 +134,7 @@ def test_a_shared_step_is_the_mean_of_its_parts(data, begun):
     recipe, mix = HandNetRecipe(steps=3), Mix(**COUNTS)
     objective = HandNetObjective(CONFIG, recipe, Mix(**SHARED))
     net, groups = objective.net, objective.groups()
-    batches = Batches(Renderings(data[0], first=2), data[1], SIZE, mix, 0, 6)
+    batches = Batches(Renderings(data[0], first=2), data[1], [SIZE], mix, 0, 6)
     for number in (0, 1):
         sum(objective.losses(net, batches[number]).values()).div(2).backward()
     learning = [p for group in groups for p in group["params"]]

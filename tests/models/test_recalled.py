@@ -88,7 +88,7 @@ def test_motions_are_as_large_as_the_mixture_says():
 
 
 def test_batches_say_the_same_of_a_number_and_another_of_the_next(data):
-    batches = Batches(Renderings(data[0]), None, SIZE, Mix(rendered=3, photos=0, empty=2), 4, 9)
+    batches = Batches(Renderings(data[0]), None, [SIZE], Mix(rendered=3, photos=0, empty=2), 4, 9)
     first, again, other = batches[2], batches[2], batches[3]
     for name in ("moved", "source", "recalled"):
         assert torch.equal(first[name], again[name])
@@ -97,7 +97,7 @@ def test_batches_say_the_same_of_a_number_and_another_of_the_next(data):
 
 def test_the_mesh_stage_learns_from_recalled_cues_and_the_prior_does_not(data):
     mix = Mix(rendered=3, photos=0, empty=1, recalled=1.0)
-    batch = Batches(Renderings(data[0]), None, SIZE, mix, 0, 1)[0]
+    batch = Batches(Renderings(data[0]), None, [SIZE], mix, 0, 1)[0]
     objective = HandNetObjective(CONFIG, HandNetRecipe(), mix)
     net = lively_net()
     terms = objective.losses(net, batch)

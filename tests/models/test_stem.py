@@ -27,7 +27,7 @@ def teacher(tmp_path_factory):
 
 
 def batch_of(data, number=0):
-    return Batches(Renderings(data[0]), data[1], SIZE, Mix(rendered=2, photos=1, empty=1), 0, number + 1)[number]
+    return Batches(Renderings(data[0]), data[1], [SIZE], Mix(rendered=2, photos=1, empty=1), 0, number + 1)[number]
 
 
 def test_all_but_the_first_layers_is_the_teachers_and_stays(teacher, data):

@@ -31,7 +31,7 @@ def teacher(tmp_path_factory):
 
 def first_batch(data):
     mix = Mix(rendered=2, photos=1, empty=1)
-    return Batches(Renderings(data[0]), data[1], SIZE, mix, 0, 1)[0]
+    return Batches(Renderings(data[0]), data[1], [SIZE], mix, 0, 1)[0]
 
 
 def test_with_all_blocks_it_begins_as_its_teacher(teacher, data):

@@ -211,6 +211,8 @@ def test_checkpoints_of_all_networks_are_recognised(name, tmp_path):
     [
         (("--network", "mobrecon", "--size", "100"), "multiple of 32"),
         (("--size", "100"), "multiple of 32"),
+        (("--sizes", "64", "100"), "size is 100; need a multiple of 32"),
+        (("--network", "mobrecon", "--sizes", "64"), "--sizes are of handnet, not of mobrecon"),
         (("--network", "mobrecon", "--trunk", "t.npz"), "--trunk"),
         (("--network", "mobrecon_sd"), "mobrecon_ds"),
         (("--steps", "0"), "--steps 0: need at least 1"),
@@ -249,6 +251,18 @@ def test_a_run_starts_with_the_size_of_the_weights_that_it_starts_from(data, tmp
     save_checkpoint(start, small_net(config=replace(CONFIG, size=32)))
     run(monkeypatch, data, out, "--start", str(start), "--minutes", "0")
     assert load_checkpoint(out / "model.pt")[0].config.size == 32
+
+
+def test_a_run_of_several_sizes_goes_on_with_the_same_alone(data, tmp_path, monkeypatch, capsys):
+    """And its validation and checkpoint are of the network's own size."""
+    start, out = tmp_path / "start.pt", tmp_path / "run"
+    save_checkpoint(start, small_net(config=replace(CONFIG, size=32)))
+    arguments = ("--start", str(start), "--minutes", "0")
+    run(monkeypatch, data, out, *arguments, "--sizes", "32", "64")
+    assert load_checkpoint(out / "model.pt")[0].config.size == 32
+    with pytest.raises(SystemExit):
+        run(monkeypatch, data, out, *arguments)
+    assert "--sizes [32, 64], not None" in capsys.readouterr().err
 
 
 def test_weights_of_one_size_start_a_run_of_another(data, tmp_path, monkeypatch, capsys):

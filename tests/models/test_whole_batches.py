@@ -49,7 +49,7 @@ def test_stacking_marks_what_each_sample_can_teach():
 
 
 def batches(folder, photos=None, seed=0, mix=None) -> Batches:
-    return Batches(Renderings(folder), photos, SIZE, mix or Mix(rendered=3, photos=2, empty=1), seed, 10)
+    return Batches(Renderings(folder), photos, [SIZE], mix or Mix(rendered=3, photos=2, empty=1), seed, 10)
 
 
 def same(a: dict, b: dict) -> bool:
@@ -131,3 +131,11 @@ def test_second_hands_come_into_the_share_that_the_mix_says(folder, photos, part
                 assert torch.equal(batch[name], without[name]), name
     assert changed[1.0] > 25
     assert 0.2 < changed[0.4] / changed[1.0] < 0.6
+
+
+def test_steps_take_their_sizes_in_turn_and_all_parts_of_a_step_the_same(folder, photos):
+    mix = Mix(rendered=2, photos=1, empty=1)
+    made = Batches(Renderings(folder), photos, [SIZE, SIZE + 32], mix, 0, 8, parts=2)
+    assert [made[k]["image"].shape[1] - SIZE for k in range(8)] == [0, 0, 32, 32, 0, 0, 32, 32]
+    assert made[2]["silhouette"].shape[1:] == (SIZE + 32, SIZE + 32)
+    assert same(Batches(Renderings(folder), photos, [SIZE], mix, 0, 8)[0], made[0])

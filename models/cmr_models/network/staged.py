@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,23 +109,30 @@ def _sum_in(layer: nn.Conv2d, first: int, groups: Tensor) -> None:
     layer.in_channels -= count
 
 
-def load_staged(path: Path) -> StagedNetwork:
+def load_staged(path: Path, size: int | None = None) -> StagedNetwork:
     """Read a checkpoint written by `save_checkpoint`, as two stages.
+
+    Parameters
+    ----------
+    path : Path
+        Checkpoint.
+    size : int, optional
+        Side of the images, pixels, in place of the one that the checkpoint states: no weight depends on it.
 
     Raises
     ------
     ValueError
-        As `load_checkpoint` does.
+        As `load_checkpoint` does, or the trunk cannot halve such a size.
     """
     net, content = load_checkpoint(path)
-    hand = content["topology"]
+    hand, config = content["topology"], net.config if size is None else replace(net.config, size=size)
     return StagedNetwork(
         architecture=ARCHITECTURE,
         prior=PriorStage(net).eval(),
         mesh=DeviceMeshStage(net).eval(),
-        size=net.config.size,
-        mean=net.config.mean,
-        std=net.config.std,
+        size=config.size,
+        mean=config.mean,
+        std=config.std,
         cell_centre=0.5,
         template=hand["template"].numpy().astype(np.float32),
         faces=hand["faces"].numpy().astype(np.int32),
