@@ -293,6 +293,7 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
         state = {"net": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
         save_content(state_path, {**state, "network": args.network, "arguments": settings, "step": step})
         about = {"step": step, "recipe": asdict(recipe), "mix": asdict(mix), "renderings": len(batches.renderings)}
+        about["sizes"] = sorted({*batches.sizes})
         about |= terms_of_use
         objective.save(args.out / "model.pt", average, json.dumps(about))
 

@@ -174,13 +174,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--synth", type=Path, required=True, help="folder of cmr_models.synth.bake")
     parser.add_argument("--photos", type=Path, help="file of cmr_models.real_crops")
+    parser.add_argument("--size", type=int, metavar="PX", help="side of the images (default: the network's own)")
     parser.add_argument("--count", type=int, default=256, help="most renderings, and most photos (%(default)s)")
     options = parser.parse_args(arguments)
     try:
         net, _ = load_checkpoint(options.checkpoint)
+        config = replace(net.config, size=options.size or net.config.size)
     except ValueError as error:
         parser.error(str(error))
-    validation = Validation(Renderings(options.synth, last=options.count), options.photos, net.config, options.count)
+    validation = Validation(Renderings(options.synth, last=options.count), options.photos, config, options.count)
     print(f"{len(validation.rendered)} renderings, {len(validation.photos)} photos")
     for name, value in validation.run(net).items():
         print(f"{name:<24}{value:>10.4f}")

@@ -259,7 +259,9 @@ def test_a_run_of_several_sizes_goes_on_with_the_same_alone(data, tmp_path, monk
     save_checkpoint(start, small_net(config=replace(CONFIG, size=32)))
     arguments = ("--start", str(start), "--minutes", "0")
     run(monkeypatch, data, out, *arguments, "--sizes", "32", "64")
-    assert load_checkpoint(out / "model.pt")[0].config.size == 32
+    net, content = load_checkpoint(out / "model.pt")
+    assert net.config.size == 32
+    assert json.loads(content["about"])["sizes"] == [32, 64]
     with pytest.raises(SystemExit):
         run(monkeypatch, data, out, *arguments)
     assert "--sizes [32, 64], not None" in capsys.readouterr().err
