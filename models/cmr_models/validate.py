@@ -179,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         net, _ = load_checkpoint(options.checkpoint)
-        config = replace(net.config, size=options.size or net.config.size)
+        config = replace(net.config, size=net.config.size if options.size is None else options.size)
     except ValueError as error:
         parser.error(str(error))
     validation = Validation(Renderings(options.synth, last=options.count), options.photos, config, options.count)

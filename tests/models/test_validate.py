@@ -2,6 +2,7 @@
 """Validation: its figures for a network that knows the answers, and the command that prints them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,16 @@ def test_the_command_prints_what_validation_finds(data, tmp_path, capsys):
     assert title == "3 renderings, 2 photos"
     found = {name: float(value) for name, value in map(str.split, lines)}
     assert found == Validation(Renderings(data[0], last=3), data[1], CONFIG, count=3).run(net)
+    larger = ["--size", str(CONFIG.size + 32)]
+    validate.main([str(path), "--synth", str(data[0]), "--count", "3", *larger])
+    found = dict(map(str.split, capsys.readouterr().out.splitlines()[1:]))
+    other = replace(CONFIG, size=CONFIG.size + 32)
+    wanted = Validation(Renderings(data[0], last=3), None, other, count=3).run(net)
+    assert {name: float(value) for name, value in found.items()} == wanted
+    for side in ("0", "100"):
+        with pytest.raises(SystemExit):
+            validate.main([str(path), "--synth", str(data[0]), "--size", side])
+        assert f"size is {side}; need a multiple of 32" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         validate.main([str(data[1]), "--synth", str(data[0])])
     assert "real.npz" in capsys.readouterr().err
