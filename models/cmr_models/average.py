@@ -22,12 +22,12 @@ from torch import Tensor
 from .checkpoints import read_about
 from .hand import load_hand
 from .network.handnet import HandNet, load_checkpoint, save_checkpoint
-from .network.taught import start_from
+from .network.taught import start_from, whole_matrix
 
 __all__ = ["main", "mean"]
 
-#: A matrix of low rank is two factors, which mean nothing one by one: runs may have it in different ones.
-_FACTORS = "mesh.global_features."
+#: May be two factors, which mean nothing one by one: runs may have the same matrix in different ones.
+_MATRIX = "mesh.global_features."
 
 
 @torch.no_grad()
@@ -54,12 +54,10 @@ def mean(first: HandNet, second: HandNet, share: float) -> HandNet:
 
 
 def _multiplied(net: HandNet) -> dict[str, Tensor]:
-    """Weights with the two factors multiplied."""
-    weights = dict(net.state_dict())
-    if net.config.rank is not None:
-        weights[f"{_FACTORS}weight"] = weights.pop(f"{_FACTORS}1.weight") @ weights.pop(f"{_FACTORS}0.weight")
-        weights[f"{_FACTORS}bias"] = weights.pop(f"{_FACTORS}1.bias")
-    return weights
+    """Weights, with factors multiplied."""
+    weights = {name: value for name, value in net.state_dict().items() if not name.startswith(_MATRIX)}
+    weight, bias = whole_matrix(net.mesh.global_features)
+    return weights | {f"{_MATRIX}weight": weight, f"{_MATRIX}bias": bias}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

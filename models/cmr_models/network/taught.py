@@ -22,7 +22,7 @@ from ..losses import heatmap_loss
 from .handnet import HandNet, HandNetOutput, load_checkpoint, to_input
 from .objective import HandNetObjective, HandNetRecipe
 
-__all__ = ["TaughtObjective", "inherited", "start_from"]
+__all__ = ["TaughtObjective", "inherited", "start_from", "whole_matrix"]
 
 #: Weights of what the teacher says: features of the joints, vertices (20 mm count as one), heat maps.
 TOKENS, VERTICES, HEATMAPS = 2.0, 50.0, 0.5
@@ -123,6 +123,13 @@ def start_from(teacher: HandNet, student: HandNet) -> None:
     student.load_state_dict(wanted | found)
 
 
+def whole_matrix(features: nn.Module) -> tuple[Tensor, Tensor]:
+    """Matrix and bias of what the whole crop tells the joints; of two factors it is their product."""
+    if isinstance(features, nn.Sequential):
+        return features[-1].weight @ features[0].weight, features[-1].bias
+    return features.weight, features.bias
+
+
 def _of_low_rank(teacher: HandNet, student: HandNet) -> dict[str, Tensor]:
     """Two factors for what the whole crop tells the joints, of the student's rank; none if it has one matrix.
 
@@ -132,11 +139,10 @@ def _of_low_rank(teacher: HandNet, student: HandNet) -> dict[str, Tensor]:
     if not isinstance(ours, nn.Sequential):
         return {}
     name, own = "mesh.global_features", {f"mesh.global_features.{k}": v for k, v in ours.state_dict().items()}
-    last = theirs[-1] if isinstance(theirs, nn.Sequential) else theirs
-    full = last.weight @ theirs[0].weight if isinstance(theirs, nn.Sequential) else theirs.weight
+    full, bias = whole_matrix(theirs)
     if full.shape != (ours[1].out_features, ours[0].in_features):
         return own
     left, values, right = torch.linalg.svd(full.detach(), full_matrices=False)
     rank = len(ours[0].weight)
-    parts = {"0.weight": values[:rank, None] * right[:rank], "1.weight": left[:, :rank], "1.bias": last.bias.detach()}
+    parts = {"0.weight": values[:rank, None] * right[:rank], "1.weight": left[:, :rank], "1.bias": bias.detach()}
     return {f"{name}.{part}": weight for part, weight in parts.items()}
