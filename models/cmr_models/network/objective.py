@@ -56,8 +56,8 @@ class HandNetRecipe(Recipe):
     silhouette: float = 2.0
     presence: float = 1.0
     handedness: float = 1.0
-    # Labels say best where joints are in the picture. In 3D they err by more than renderings teach: they hold the shape,
-    # and weakly their own view (`photo_turn`).
+    # Labels say best where joints are in the picture. In 3D they err by more than a mesh that learned from renderings:
+    # they hold its shape, and their own view (`photo_turn`) counts little.
     photo_joints: float = 40.0
     photo_turn: float = 6.0
     photo_view: float = 20.0
