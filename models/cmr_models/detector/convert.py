@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read the weights of MediaPipe's palm detector (Apache-2.0).
 
-    pip install mediapipe==0.10.14 tflite        # in an environment of their own
+    pip install tflite    # beside the train extra
     python -m cmr_models.detector.convert palm_detection_lite.tflite palm.npz
 
-The file is found in the package ``mediapipe`` under ``modules/palm_detection``. Written are ``conv_<k>_weight`` (out,
-in / groups, kh, kw), ``conv_<k>_bias`` and the slopes ``prelu_<k>`` in the order in which the graph runs, in half
-precision as the file has them.
+The file is found in the wheel of ``mediapipe`` 0.10.14, an archive, under ``mediapipe/modules/palm_detection``.
+Written are ``conv_<k>_weight`` (out, in / groups, kh, kw), ``conv_<k>_bias`` and the slopes ``prelu_<k>`` in the order
+in which the graph runs, in half precision as the file has them.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read the weights of MediaPipe's hand landmark network (Apache-2.0) as a starting point for training.
 
-    pip install mediapipe==0.10.14 tflite        # in an environment of their own
+    pip install tflite    # beside the train extra
     python -m cmr_models.network.convert_mediapipe hand_landmark_lite.tflite trunk_lite.npz
 
-The file is found in the package ``mediapipe`` under ``modules/hand_landmark``. Written are ``conv_<k>_weight`` (out, in
-/ groups, kh, kw) and ``conv_<k>_bias`` in the order in which the graph runs, and the fully connected heads as
-``head_<k>_weight`` / ``_bias``: handedness, presence, landmarks, world landmarks.
+The file is found in the wheel of ``mediapipe`` 0.10.14, an archive, under ``mediapipe/modules/hand_landmark``.
+Written are ``conv_<k>_weight`` (out, in / groups, kh, kw) and ``conv_<k>_bias`` in the order in which the graph runs,
+and the fully connected heads as ``head_<k>_weight`` / ``_bias``: handedness, presence, landmarks, world landmarks.
 """
 
 from __future__ import annotations
