@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Constants of a TFLite graph's operators, with the package ``tflite``, in an environment of its own."""
+"""Constants of a TFLite graph's operators, read with the package ``tflite``."""
 
 from __future__ import annotations
 
