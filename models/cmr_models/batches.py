@@ -33,6 +33,8 @@ __all__ = ["Batches", "Mix", "Photos", "Renderings", "collate"]
 
 #: Side of a photo's crop in sides of the joints' box: from tighter than the tracker's to as wide as a caller's may be.
 PHOTO_SIDE = (1.15, 2.8)
+#: Standard deviation of the blur before a picture is shrunk: of output pixels, less that of a pixel itself.
+ALIASED = 0.5
 #: Files of `Folder`, in its order.
 FILES = ("rgba", "silhouette", "vertices", "keypoints", "focal")
 
@@ -53,7 +55,7 @@ class Mix:
     zoom: tuple[float, float] = (0.45, 1.1)
     turn: float = 0.5  # standard deviation of in-plane rotation, radians
     shift: float = 0.1  # largest shift, in crop sides
-    softened: float = 0.6  # share of renderings blurred before they are laid over a background: they are too sharp
+    softened: float = 0.5  # share of renderings blurred before they are laid over a background: they are too sharp
     soft: tuple[float, float] = (0.3, 1.2)  # standard deviation of that blur, pixels
     covered: float = 0.35  # share of photos with something laid over the hand
     second: float = 0.15  # share of renderings with another hand behind, beside or a little before the labelled one
@@ -102,6 +104,16 @@ def tracked(keypoints: np.ndarray, mix: Mix, size: int, random: np.random.Genera
     return matrix
 
 
+def leaves(keypoints: np.ndarray, outline: np.ndarray) -> bool:
+    """Whether a hand leaves its picture: a joint lies beyond it, or the outline (S, S) reaches its border.
+
+    What is beyond is then as black as beyond the edge of a camera's image; a background there would show a hand that
+    ends where it is cut.
+    """
+    border = np.concatenate([outline[0], outline[-1], outline[:, 0], outline[:, -1]])
+    return bool((np.abs(keypoints - (len(outline) - 1) / 2) > len(outline) / 2).any() or border.max() > 127)
+
+
 class Folder(NamedTuple):
     """What training reads of a folder written by `cmr_models.synth.bake`, one row for a hand."""
 
@@ -121,13 +133,13 @@ class Folder(NamedTuple):
 
 
 class Renderings:
-    """Samples from folders written by `cmr_models.synth.bake`; of each, those from ``first`` to ``last``."""
+    """Samples from folders written by `cmr_models.synth.bake`; of each, rows ``first`` to ``last`` that are written."""
 
     def __init__(self, *folders: Path, first: int = 0, last: int | None = None) -> None:
         self._paths = folders
         self.folders, index = [Folder.open(folder) for folder in folders], []
         for number, folder in enumerate(self.folders):
-            done = folder.done[first:last]
+            done = folder.done[(folder.done >= first) & (folder.done < (len(folder.rgba) if last is None else last))]
             index.append(np.stack([np.full_like(done, number), done], 1))
         self.index = np.concatenate(index)
 
@@ -159,8 +171,8 @@ class Renderings:
         folder, size = self.folders[number], len(background)
         outline, vertices = folder.outline[k], folder.vertices[k].astype(np.float32)
         blur = random.uniform(*mix.soft) if random.random() < mix.softened else 0.0
-        layer, keypoints = self.layer(index, blur)
-        matrix, focal, side = None, float(folder.focal[k]), len(layer)
+        keypoints, focal, side = folder.keypoints[k].copy(), float(folder.focal[k]), len(outline)
+        matrix = None
         if random.random() < mix.tracked:
             matrix = tracked(keypoints, mix, size, random)
         elif random.random() < mix.zoomed:
@@ -169,15 +181,28 @@ class Renderings:
             matrix = warp(size, random.normal(0, mix.turn), zoom, np.full(2, (side - 1) / 2), shift)
         elif size != side:
             matrix = warp(size, 0.0, size / side, np.full(2, (side - 1) / 2), np.zeros(2))
-        if matrix is not None:
+        shown = np.float32(1)
+        if matrix is None:
+            layer, _ = self.layer(index, blur)
+        else:
+            scale = float(np.hypot(*matrix[:, 0]))
+            layer, _ = self.layer(index, np.hypot(blur, ALIASED * np.sqrt(max(scale**-2 - 1, 0))))
             layer = cv2.warpAffine(layer, matrix, (size, size), flags=cv2.INTER_LINEAR)
+            if leaves(keypoints, outline):
+                shown = cv2.warpAffine(np.ones((side, side, 1), np.float32), matrix, (size, size))[..., None]
             outline = cv2.warpAffine(outline, matrix, (size, size), flags=cv2.INTER_LINEAR)
             vertices, keypoints = recut(vertices, keypoints, focal, side, matrix, size)
-            focal *= float(np.hypot(*matrix[:, 0]))
+            focal *= scale
         if second is not None:
             layer, outline, background = join(*self.layer(second, blur), layer, keypoints, outline, background, random)
-        image = np.round(over(layer, background)).astype(np.uint8)
+        image = np.round(over(layer, background) * shown).astype(np.uint8)
         return Sample(image, keypoints, np.asarray(outline), vertices, focal=focal, present=True)
+
+
+def collection(group: str, source: str) -> str:
+    """Name the collection of a photo: the folder that holds it beside others, else what its group begins with."""
+    folder, _, inside = source.partition("/")
+    return folder if inside else group.split("_")[0]
 
 
 class Photos:
@@ -189,10 +214,10 @@ class Photos:
             self.keypoints, self.world = data["keypoints"], data["world"]
             self.right, self.weight, self.valid = data["right"], data["weight"], data["valid"]
             self.index = np.flatnonzero(data["val"] == val)
-            groups = data["group"][self.index]
+            groups, sources = data["group"][self.index], data["source"][self.index]
         # Collections differ in size and variety: draw each hand with the square root of its collection's share. Their
         # groups say little: some are one person's rooms, others the gestures of the same three people.
-        collections = [str(group).split("_")[0] for group in groups]
+        collections = [collection(*of) for of in zip(groups.tolist(), sources.tolist(), strict=True)]
         _, inverse, counts = np.unique(collections, return_inverse=True, return_counts=True)
         self.chance = counts[inverse] ** -0.5
         self.chance /= self.chance.sum()

@@ -78,7 +78,7 @@ class Objective(ABC):
 
 
 def label_trust(batch: dict[str, Tensor], empty: float) -> Tensor:
-    """Weights (B,) of 2D labels: a photo's is its labels', or a half where mirroring lost it."""
+    """Weights (B,) of 2D labels: a photo's is its labels', but at least a half: mirrored ones have lost theirs."""
     photo = batch["present"] & ~batch["outlined"]
     return torch.where(photo, batch["weight"].clamp_min(0.5), torch.where(batch["present"], 1.0, empty))
 

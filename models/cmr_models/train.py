@@ -85,6 +85,14 @@ def arguments_of(args: argparse.Namespace, objective: Objective, processes: int)
     return own | config | asdict(objective.recipe) | mix
 
 
+def data_of(renderings: Renderings, batches: Batches, args: argparse.Namespace) -> dict[str, Any]:
+    """Name what a run learns from, for `arguments_of`: each step of a run that goes on draws from the same."""
+    counts = np.bincount(renderings.index[:, 0], minlength=len(args.synth)).tolist()
+    photos = None if batches.photos is None else f"{args.photos.name} ({len(batches.photos)} hands)"
+    named = [f"{folder.name} ({count} hands)" for folder, count in zip(args.synth, counts, strict=True)]
+    return {"synth": named, "photos": photos}
+
+
 def load_state(path: Path, arguments: dict[str, Any], options: set[str]) -> dict[str, Any]:
     """Read the state of a run and compare its arguments; state files of before hold no more than the network's name.
 
@@ -98,7 +106,8 @@ def load_state(path: Path, arguments: dict[str, Any], options: set[str]) -> dict
         raise ValueError(f"{path}: no state of a run; remove it or choose another folder")
     if (made := state.get("network", DEFAULT)) != arguments["network"]:
         raise ValueError(f"{path.parent} holds a run of {made}, not of {arguments['network']}; choose another folder")
-    made_with = state.get("arguments", arguments)
+    unsaid = {name: arguments[name] for name in ("synth", "photos")}  # by states of before
+    made_with = unsaid | state.get("arguments", arguments)
     others = [
         f"{'--' if name in options else ''}{name} {made_with.get(name)}, not {arguments.get(name)}"
         for name in {**made_with, **arguments}
@@ -111,7 +120,7 @@ def load_state(path: Path, arguments: dict[str, Any], options: set[str]) -> dict
 
 def main(arguments: Sequence[str] | None = None, processes: Processes | None = None) -> None:
     """Run the training, or this process' part of it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m cmr_models.train", description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder of the run")
     parser.add_argument("--synth", type=Path, nargs="+", required=True, help="folders of cmr_models.synth.bake")
     parser.add_argument(
@@ -272,7 +281,7 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
         batches = Batches(renderings, args.photos, args.sizes or [size], mix, args.seed, count, processes.count)
         validation = Validation(Renderings(args.synth[0], last=VALIDATION), args.photos, objective.input)
 
-    settings = arguments_of(args, objective, processes.count)
+    settings = arguments_of(args, objective, processes.count) | data_of(renderings, batches, args)
     state_path, first = args.out / "state.pt", 0
     if state_path.exists():
         try:

@@ -74,7 +74,8 @@ def write_photos(path: Path, count: int = 4, size: int = 96, seed: int = 0) -> P
         weight=np.linspace(0.5, 1, count).astype(np.float32),
         valid=np.tile(np.float32([-0.5, -0.5, size - 0.5, size - 0.5]), (count, 1)),
         val=numbers % 4 == 3,
-        group=numbers // 2,
+        group=np.array([str(k // 2) for k in numbers]),
+        source=np.array([f"{k}.jpg" for k in numbers]),
         bg_jpeg=np.concatenate(jpegs),
         bg_offsets=offsets,
     )

@@ -246,6 +246,48 @@ def test_a_second_hand_changes_the_picture_and_the_silhouette_where_it_hides_but
     assert 0 < hidden < changed
 
 
+def beside(folder, moved: float) -> tuple[np.ndarray, np.ndarray]:
+    """Show a hand, moved to the right by so many pixels and cut there, before white; and where its picture ends."""
+    renderings, random = Renderings(folder), np.random.default_rng(4)
+    whole = renderings.folders[0]
+    move = np.float32([[1, 0, moved], [0, 1, 0]])
+    rgba, outline = (
+        np.stack([cv2.warpAffine(image, move, (SIZE, SIZE)) for image in images])
+        for images in (whole.rgba, whole.outline)
+    )
+    keypoints = whole.keypoints + np.float32([moved, 0])
+    renderings.folders[0] = whole._replace(rgba=rgba, outline=outline, keypoints=keypoints)
+    mix = replace(TRACKED, lean=0.0, off=0.0, side=(2.5, 2.5))
+    sample = renderings.sample(0, np.full((SIZE, SIZE, 3), 255, np.uint8), mix, random)
+    matrix = tracked(keypoints[0], mix, SIZE, np.random.default_rng(0))
+    inside = cv2.warpAffine(np.ones((SIZE, SIZE), np.float32), matrix, (SIZE, SIZE))
+    return sample.image, inside
+
+
+def test_beyond_a_picture_that_cuts_the_hand_all_is_black(folder):
+    image, inside = beside(folder, 40.0)
+    assert 0.1 < (inside == 0).mean() < 0.9
+    assert image[inside == 0].max() == 0
+    assert image[inside == 1].max() == 255
+
+
+def test_beyond_a_picture_that_holds_the_whole_hand_the_background_goes_on(folder):
+    image, inside = beside(folder, 0.0)
+    assert 0.1 < (inside == 0).mean() < 0.9
+    assert image[inside == 0].min() == 255
+
+
+def test_a_picture_is_not_aliased_where_it_is_shrunk(folder):
+    renderings = Renderings(folder)
+    stripes = np.zeros((1, SIZE, SIZE, 4), np.uint8)
+    stripes[..., 3], stripes[:, :, ::3, :3] = 255, 255
+    renderings.folders[0] = renderings.folders[0]._replace(rgba=np.repeat(stripes, len(renderings), 0))
+    far = replace(ALWAYS, zoom=(0.37, 0.37), turn=0.0, shift=0.0)
+    image = renderings.sample(0, np.zeros((SIZE, SIZE, 3), np.uint8), far, np.random.default_rng(0)).image
+    middle = image[SIZE // 2 - 10 : SIZE // 2 + 10, SIZE // 2 - 10 : SIZE // 2 + 10, 0].astype(float)
+    np.testing.assert_allclose(middle, 85, atol=12)  # a third of 255; without a blur between 0 and 255
+
+
 # Photos
 
 
@@ -259,6 +301,18 @@ def test_collections_are_drawn_by_the_root_of_their_size_whatever_their_groups(p
     shares = np.array([chance[:8].sum(), chance[8:10].sum(), chance[10:].sum()])
     np.testing.assert_allclose(shares / shares[1], [2.0, 1.0, 1.0])  # 8, 2 and 2 hands
     assert chance[:8].std() == pytest.approx(0)
+
+
+def test_folders_of_photos_are_collections_whatever_their_names(photos, tmp_path):
+    with np.load(photos) as data:
+        content = dict(data)
+    content["val"][:] = False
+    content["group"] = np.array(["web_1"] * 8 + ["web_2"] * 2 + ["rooms_x", "rooms_y"])
+    content["source"] = np.array([f"{group.split('_x')[0].split('_y')[0]}/0.jpg" for group in content["group"]])
+    np.savez(tmp_path / "real.npz", **content)
+    chance = Photos(tmp_path / "real.npz").chance
+    shares = np.array([chance[:8].sum(), chance[8:10].sum(), chance[10:].sum()])
+    np.testing.assert_allclose(shares / shares[1], [2.0, 1.0, 1.0])
 
 
 @pytest.mark.parametrize("mix", [None, Mix()], ids=["plain", "augmented"])

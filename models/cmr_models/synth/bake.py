@@ -19,6 +19,7 @@ import torch
 
 from ..hand import load_hand
 from .engine import Engine
+from .view import SIDE
 
 __all__ = ["CHUNK", "DTYPES", "bake", "main"]
 
@@ -52,13 +53,14 @@ def _layout(size: int, vertices: int, shape: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-def prepare(folder: Path, count: int, size: int, seed: int) -> None:
+def prepare(folder: Path, count: int, size: int, seed: int, sides: tuple[float, float] = SIDE) -> None:
     """Create the files, or check that those present were made with the same settings."""
     hand = load_hand()
     about = {"count": count, "size": size, "seed": seed, "chunk": CHUNK, "units": "m, px", "hand": "right"}
+    about["sides"] = list(sides)
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "about.json").exists():
-        known = json.loads((folder / "about.json").read_text())
+        known = {"sides": list(SIDE)} | json.loads((folder / "about.json").read_text())  # which older ones do not state
         if known != about:
             raise SystemExit(f"{folder} was begun with {known}; asked for {about}: choose another folder")
         return
@@ -68,11 +70,20 @@ def prepare(folder: Path, count: int, size: int, seed: int) -> None:
     (folder / "about.json").write_text(json.dumps(about))
 
 
-def render_chunks(folder: Path, count: int, size: int, seed: int, worker: int, workers: int, device: str) -> None:
+def render_chunks(
+    folder: Path,
+    count: int,
+    size: int,
+    seed: int,
+    worker: int,
+    workers: int,
+    device: str,
+    sides: tuple[float, float],
+) -> None:
     """Render every ``workers``-th chunk that is not done."""
     if device == "cpu":
         torch.set_num_threads(1)
-    engine = Engine(load_hand(), size, device=device)
+    engine = Engine(load_hand(), size, device=device, sides=sides)
     files = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in DTYPES}
     done = np.load(folder / "done.npy", mmap_mode="r+")
     start, made = time.perf_counter(), 0
@@ -92,10 +103,18 @@ def render_chunks(folder: Path, count: int, size: int, seed: int, worker: int, w
             print(f"{int(done.sum()) * CHUNK}/{count} samples, {rate:.0f} per second", flush=True)
 
 
-def bake(folder: Path, count: int, size: int = 160, seed: int = 1, workers: int = 1, device: str = "cpu") -> None:
+def bake(
+    folder: Path,
+    count: int,
+    size: int = 160,
+    seed: int = 1,
+    workers: int = 1,
+    device: str = "cpu",
+    sides: tuple[float, float] = SIDE,
+) -> None:
     """Render ``count`` samples into ``folder``; see the module's text for the files."""
-    prepare(folder, count, size, seed)
-    settings = [(folder, count, size, seed, k, workers, device) for k in range(workers)]
+    prepare(folder, count, size, seed, sides)
+    settings = [(folder, count, size, seed, k, workers, device, sides) for k in range(workers)]
     if workers == 1:
         render_chunks(*settings[0])
         return
@@ -111,15 +130,23 @@ def bake(folder: Path, count: int, size: int = 160, seed: int = 1, workers: int 
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser = argparse.ArgumentParser(prog="python -m cmr_models.synth.bake", description=__doc__.split(":")[0])
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("--count", type=int, default=40000)
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--sides",
+        type=float,
+        nargs=2,
+        default=SIDE,
+        metavar=("FROM", "TO"),
+        help="of an image in sides of the joints' box (default: %(default)s); wide ones can be cut again anywhere",
+    )
     args = parser.parse_args()
-    bake(args.out_dir, args.count, args.size, args.seed, args.workers, args.device)
+    bake(args.out_dir, args.count, args.size, args.seed, args.workers, args.device, tuple(args.sides))
 
 
 if __name__ == "__main__":

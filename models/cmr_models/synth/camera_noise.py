@@ -18,10 +18,10 @@ from .rng import Rng
 __all__ = ["compress", "degrade", "expose", "filter_images", "gaussian_kernels", "lower_resolution", "motion_kernels"]
 
 # Effect: share of the images that it touches, range of its parameter.
-BLUR = (0.5, 0.3, 4.5)  # standard deviation in pixels: from a soft lens to a hand far out of focus
-MOTION = (0.2, 1.5, 14.0)  # length of the smear in pixels
-RESAMPLE = (0.3, 1.2, 3.2)  # factor by which the resolution falls
-NOISE = (0.7, 0.003, 0.06)  # standard deviation in the dark
+BLUR = (0.35, 0.3, 4.5)  # standard deviation in pixels: from a soft lens to a hand far out of focus
+MOTION = (0.15, 1.5, 14.0)  # length of the smear in pixels
+RESAMPLE = (0.2, 1.2, 3.2)  # factor by which the resolution falls
+NOISE = (0.6, 0.003, 0.045)  # standard deviation in the dark
 CHROMA_NOISE = 0.5  # of the noise is shared by the channels
 JPEG = (0.6, 22, 95)  # quality
 BRIGHTNESS, CONTRAST, SATURATION, WHITE_BALANCE, GAMMA = 0.18, 0.14, 0.25, 0.05, 0.16  # deviations (logarithm)

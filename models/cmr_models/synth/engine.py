@@ -15,7 +15,7 @@ from .raster import rasterise
 from .rng import Rng
 from .shade import Looks, Scene, Shader
 from .surface import Surface
-from .view import View, place, project, sample_rotations
+from .view import SIDE, View, place, project, sample_rotations
 
 __all__ = ["Batch", "Engine", "compose"]
 
@@ -86,6 +86,8 @@ class Engine:
         The same pair gives the same images on the same kind of device.
     device : str
         Where to render; parameters are drawn on the CPU.
+    sides : (float, float)
+        Side of an image in sides of the joints' box: from, to.
 
     Examples
     --------
@@ -103,8 +105,10 @@ class Engine:
         seed: int = 0,
         stream: int = 0,
         device: str = "cpu",
+        sides: tuple[float, float] = SIDE,
     ) -> None:
         self.size, self.supersample, self.device = size, supersample, torch.device(device)
+        self.sides = sides
         self.model = HandModel(hand).to(self.device)
         self.surface = Surface(hand, self.device)
         self.shader = Shader(hand, self.device)
@@ -127,7 +131,7 @@ class Engine:
         angles = angles.to(self.device)
         shape = sample_shapes(rng, count, self.model.shape_count).to(self.device)
         posed = self.model(angles, shape)
-        view = place(rng, posed.joints.cpu(), sample_rotations(rng, count), size, ROOT_JOINT)
+        view = place(rng, posed.joints.cpu(), sample_rotations(rng, count), size, ROOT_JOINT, self.sides)
         view = View(*(t.to(self.device) for t in view))
         looks = self.shader.sample(rng, self._places, count)
         things = self._things(rng, view.to_camera(posed.vertices), view.to_camera(posed.joints))

@@ -96,7 +96,14 @@ def sample_rotations(rng: Rng, count: int) -> Tensor:
     return turn_arm_away(mixed)
 
 
-def place(rng: Rng, joints: Tensor, rotation: Tensor, size: int, root: int = 9) -> View:
+def place(
+    rng: Rng,
+    joints: Tensor,
+    rotation: Tensor,
+    size: int,
+    root: int = 9,
+    sides: tuple[float, float] = SIDE,
+) -> View:
     """Choose distance, position and focal length so that the crop fits the hand as crops do.
 
     Parameters
@@ -111,6 +118,8 @@ def place(rng: Rng, joints: Tensor, rotation: Tensor, size: int, root: int = 9) 
         Side of the crop in pixels.
     root : int
         Joint at the sampled distance.
+    sides : (float, float)
+        Side of the crop in sides of the joints' box: from, to.
 
     Returns
     -------
@@ -122,7 +131,7 @@ def place(rng: Rng, joints: Tensor, rotation: Tensor, size: int, root: int = 9) 
     distance = rng.log_uniform(*DISTANCE, count)
     seen = turned[..., :2] / (turned[..., 2:] + distance[:, None, None])
     low, high = seen.amin(1), seen.amax(1)
-    focal = size / (rng.uniform(*SIDE, count) * (high - low).amax(1))
+    focal = size / (rng.uniform(*sides, count) * (high - low).amax(1))
     reach = torch.where(rng.chance(FAR_SHARE, count), FAR_SHIFT, SHIFT)
     shift = rng.uniform(-1, 1, count, 2) * (reach * size / focal)[:, None] - (low + high) / 2
     position = torch.cat((shift * distance[:, None], distance[:, None]), 1)
