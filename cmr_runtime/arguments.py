@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -133,6 +134,10 @@ def check_callback(on_result: Any, mode: str) -> None:
         raise InputError(f"on_result is {on_result!r} in mode {mode!r}; give a function in mode 'live', else None")
 
 
+#: Seconds between frames that are none of a video: they may be milliseconds. So many in a row are warned of once.
+_APART, _MANY = 5.0, 5
+
+
 class Clock:
     """Seconds of the frames of a video, from the caller's timestamps or without them; they always increase."""
 
@@ -142,6 +147,7 @@ class Clock:
     def reset(self) -> None:
         """Begin anew: the next frame may have any timestamp."""
         self._given = self._now = -math.inf
+        self._apart = 0  # frames in a row that lie too far apart for a video
         self._ahead = 0.0  # seconds by which frames without timestamps have run ahead of those given
 
     def __call__(self, timestamp: Any) -> float:
@@ -158,6 +164,13 @@ class Clock:
             )
         gap = 1.0 / DEFAULT_RATE if self._given == -math.inf else timestamp - self._given
         self._given = float(timestamp)
+        self._apart = self._apart + 1 if gap > _APART else 0
+        if self._apart == _MANY:
+            warnings.warn(
+                f"{_MANY} frames in a row lie more than {_APART:g} apart by their timestamps, the last {gap:g}: they "
+                "are seconds; divide milliseconds by 1000",
+                stacklevel=4,
+            )
         if self._given + self._ahead <= self._now:
             self._ahead = self._now + gap - self._given
         self._now = max(self._given + self._ahead, math.nextafter(self._now, math.inf))

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arguments import check_whole
-from .camera import Camera
+from .camera import DISTORTED, Camera
 from .command import command
 from .errors import CmrError, InputError
 from .files import write_whole
@@ -39,8 +39,6 @@ MIN_VIEWS = 6
 _MAX_VIEWS = 1000
 #: Frames of a video that are searched for the board, spread evenly; most of them show what others show too.
 _FRAMES = 150
-#: Displacement by the lens beyond which an undistorted camera is no longer good enough, share of the image's width.
-_DISTORTED = 0.005
 #: Root mean square error of a sound calibration, pixels.
 _SOUND = 1.0
 
@@ -234,7 +232,7 @@ def _tell(result: Calibration, found: int, out: str) -> None:
         print(
             f"warning: an error above {_SOUND:g} pixel tells of a bent board, blur, or a wrong --board", file=sys.stderr
         )
-    if result.displacement_px > _DISTORTED * camera.width:
+    if result.displacement_px > DISTORTED * camera.width:
         print(
             f"warning: the lens moves points by up to {result.displacement_px:.1f} pixels, and cmr-runtime takes "
             "images for undistorted; straighten them first: cv2.undistort(image, K, distortion), numbers as written",

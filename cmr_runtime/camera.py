@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,8 @@ __all__ = ["Camera", "read_intrinsics"]
 _LEAST_FOCAL, _MOST = 1e-3, 1e7
 #: Difference of two pictures' shapes (width over height) up to which one is the other made larger or smaller.
 _SAME_SHAPE = 0.01
+#: Displacement by the lens beyond which an undistorted camera is no longer good enough, share of the image's width.
+DISTORTED = 0.005
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ class Camera:
         ----------
         path : path
             File with the keys ``fx``, ``fy``, ``cx``, ``cy`` and, as a rule, ``width`` and ``height``, all in pixels,
-            at its top or under ``camera``; other keys are not read.
+            at its top or under ``camera``. A ``distortion`` is not applied: where it moves points by more than 0.5 % of
+            the width, by ``displacement_px``, a warning says so. Other keys are not read.
         width, height : int, optional
             Size of the images, pixels, if it is another than the file's (see `resized`) or the file tells none.
 
@@ -243,6 +247,7 @@ def read_intrinsics(path: str | os.PathLike[str]) -> tuple[tuple[float, float, f
         values = [table[key] for key in ("fx", "fy", "cx", "cy")]
         sized = "width" in table and "height" in table
         camera = Camera(*values, *((table["width"], table["height"]) if sized else (1, 1)))  # refuses what makes none
+        bent = sized and float(table.get("displacement_px", 0.0)) > DISTORTED * camera.width
     except OSError as error:
         raise InputError(f"camera file {path} cannot be read: {error.strerror or error}") from error
     except CameraError as error:
@@ -252,6 +257,12 @@ def read_intrinsics(path: str | os.PathLike[str]) -> tuple[tuple[float, float, f
             f"camera file {path} holds no camera ({error!r}); give JSON with fx, fy, cx, cy, width and height in "
             "pixels, as cmr-calibrate writes it"
         ) from None
+    if bent:
+        warnings.warn(
+            f"camera file {path} tells of a lens that moves points by up to {table['displacement_px']} pixels; images "
+            "are taken for undistorted: cv2.undistort(image, camera.matrix, distortion) first",
+            stacklevel=3,
+        )
     return (camera.fx, camera.fy, camera.cx, camera.cy), (camera.width, camera.height) if sized else None
 
 

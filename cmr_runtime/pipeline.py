@@ -106,7 +106,7 @@ class Pipeline:
         if bundle.topology.joint_regressor is None:
             raise BundleError(
                 f"{bundle.source} lacks the joint_regressor of its topology, so its mesh has no joints and cannot be "
-                "placed in the image; export it with the regressor, which the maker of its body model gives out"
+                "placed in the image; export it again with j_reg.npy among its assets, or with --joint-regressor"
             )
         prior = PriorStage(bundle, threads, providers)
         self._bundle, self._size, self._side = bundle, prior.size, side

@@ -53,7 +53,8 @@ def scale_from_depths(registrations: Sequence[Registration], depths: npt.ArrayLi
     Returns
     -------
     mean, spread : float
-        For ``scale_prior``: the median over the results, and its standard error (at least 0.5 %).
+        For ``hand_scale`` of a tracker, or ``scale_prior`` of `register`: the median over the results, and its standard
+        error (at least 0.5 %).
 
     Raises
     ------

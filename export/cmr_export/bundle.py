@@ -93,8 +93,8 @@ def export(
     calibration : Path, optional
         Folder of crops from which an int8 export takes the ranges of its tensors; rendered hands by default.
     form : {"onnx", "ort"}
-        Form of the graphs; beside a bundle in ORT format stands ``<out>.required_operators.config``, the operators that
-        a reduced build of ONNX Runtime needs.
+        Form of the graphs; beside a bundle in ORT format stands ``<stem>.required_operators.config``, the operators
+        that a reduced build of ONNX Runtime needs.
     detector : Path, optional
         Converted weights of the palm detector, which becomes a part of the bundle.
 

@@ -92,6 +92,8 @@ def plan_lines(bundle: Bundle) -> list[str]:
     reasons = obstacles(graphs)
     planned = [kind for kind in graphs if kind not in reasons] if bundle.plan is not None else []
     head = f"by a plan in the compiled core: {', '.join(planned) or 'nothing'}; the rest in ONNX Runtime"
+    if not planned:
+        head += ", as usual for other networks than this project's; what the core lacks:"
     return [head, *(f"  {kind:10s}{reason}" for kind, reason in reasons.items())]
 
 

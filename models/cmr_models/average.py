@@ -62,7 +62,7 @@ def _multiplied(net: HandNet) -> dict[str, Tensor]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the mean of two checkpoints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m cmr_models.average", description=__doc__.splitlines()[0])
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)
     parser.add_argument("out", type=Path)

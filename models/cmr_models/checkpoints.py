@@ -42,6 +42,8 @@ def read_content(path: Path) -> Any:
         with warnings.catch_warnings(action="ignore"):  # what matters becomes an error
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds, in several lines, and advises to trust the file
+        if _is_bundle(path):
+            raise ValueError(f"{path}: is a bundle already; give it to cmr-track --model") from error
         raise ValueError(
             f"{path}: cannot be read as a checkpoint of tensors and plain values: {_fault(error)}"
         ) from error
@@ -57,6 +59,15 @@ def read_content(path: Path) -> Any:
                 f"{path}: {name} of shape {shape} claims {claimed} bytes and holds {held}; save a copy of it"
             )
     return content
+
+
+def _is_bundle(path: Path) -> bool:
+    """Whether a file is what `cmr-export` writes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "manifest.json" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _fault(error: Exception) -> str:

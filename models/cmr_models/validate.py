@@ -170,7 +170,7 @@ def _iou(found: np.ndarray, sample: Sample) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the figures of a checkpoint."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m cmr_models.validate", description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--synth", type=Path, required=True, help="folder of cmr_models.synth.bake")
     parser.add_argument("--photos", type=Path, help="file of cmr_models.real_crops")

@@ -4,6 +4,7 @@
 import json
 import pickle
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,9 @@ def test_other_files_are_told_apart(tmp_path):
     assert "no file of torch.save" in refused(path)
     path.write_bytes(pickle.dumps({"a": {1, 2}}, protocol=2))
     assert "GLOBAL" not in refused(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("manifest.json", "{}")
+    assert "is a bundle already; give it to cmr-track --model" in refused(path)
     torch.jit.script(torch.nn.Linear(2, 2)).save(path)
     assert "TorchScript archive; save the weights alone" in refused(path)
 

@@ -118,7 +118,7 @@ def test_a_size_with_a_field_of_view_is_whole_numbers(width: object, height: obj
 
 
 #: What else `cmr-calibrate` writes, and what the sample's file tells.
-_MORE = {"distortion": [0.1, 0.0, 0.0, 0.0], "rms_px": 0.3, "focal_sigma": 0.001, "displacement_px": 9.0, "views": 20}
+_MORE = {"distortion": [0.1, 0.0, 0.0, 0.0], "rms_px": 0.3, "focal_sigma": 0.001, "displacement_px": 2.0, "views": 20}
 _VALUES = {"fx": 500, "fy": 510.5, "cx": 318.7249411370971, "cy": 240}
 
 
@@ -126,6 +126,12 @@ def _file(folder: Path, content: object) -> Path:
     path = folder / "camera.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
     return path
+
+
+def test_a_distortion_that_matters_and_is_not_applied_is_warned_of(tmp_path: Path) -> None:
+    path = _file(tmp_path, {**_VALUES, "width": 640, "height": 480, **_MORE, "displacement_px": 9.0})
+    with pytest.warns(UserWarning, match=r"moves points by up to 9\.0 pixels; .*cv2\.undistort"):
+        Camera.from_json(path)
 
 
 @pytest.mark.parametrize("form", [lambda table: {**table, **_MORE}, lambda table: {"camera": table, "side": "right"}])

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
 import gc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -317,6 +318,20 @@ def test_frames_without_timestamps_before_those_with_them_do_not_bend_the_time_b
     assert clock(None) > seconds[-1]
     clock.reset()
     assert [clock(timestamp) for timestamp in (5.0, 5.5)] == [5.0, 5.5]
+
+
+def test_timestamps_that_seem_to_be_milliseconds_are_warned_of_once() -> None:
+    clock = Clock()
+    with pytest.warns(UserWarning, match="divide milliseconds by 1000") as warned:
+        assert [clock(40 * k) for k in range(50)][-1] == 40 * 49
+    assert len(warned) == 1
+
+
+def test_a_pause_in_a_video_is_not_warned_of() -> None:
+    clock = Clock()
+    with warnings.catch_warnings(action="error"):
+        for k in range(50):
+            clock(0.04 * k + 60.0 * (k // 10))
 
 
 @pytest.mark.parametrize(

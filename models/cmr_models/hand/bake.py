@@ -201,7 +201,7 @@ def close_forearm(faces: np.ndarray, hand_count: int, rest: np.ndarray) -> np.nd
 
 def main() -> None:
     """Bake the hand."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m cmr_models.hand.bake", description=__doc__.splitlines()[0])
     parser.add_argument("--people", type=int, default=2000, help="random people behind the shape directions")
     parser.add_argument("--out", type=Path, default=ASSETS / "hand.npz")
     args = parser.parse_args()

@@ -68,7 +68,7 @@ def write_photos(baked: Path, out: Path, count: int, seed: int = 7) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the photos."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m cmr_models.synth.as_photos", description=__doc__.splitlines()[0])
     parser.add_argument("baked", type=Path, help="folder of cmr_models.synth.bake")
     parser.add_argument("out", type=Path)
     parser.add_argument("--count", type=int, default=500)

@@ -75,7 +75,9 @@ def sound(name: str, pixels: Tensor) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the asset."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m cmr_models.synth.bake_panoramas", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     args = parser.parse_args(arguments)

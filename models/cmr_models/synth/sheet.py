@@ -81,7 +81,7 @@ def sheet(batch: Batch, images: np.ndarray, columns: int, labels: bool = True) -
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser = argparse.ArgumentParser(prog="python -m cmr_models.synth.sheet", description=__doc__.split(":")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--count", type=int, default=48)
     parser.add_argument("--size", type=int, default=160)
