@@ -140,7 +140,13 @@ class _Command:
     def _tracker(self, bundle: Bundle, mode: Literal["image", "video"]) -> HandMeshTracker:
         options = self._options
         return HandMeshTracker(
-            bundle, mode, options.num_hands, threads=options.threads, side=options.side, providers=options.provider
+            bundle,
+            mode,
+            options.num_hands,
+            threads=options.threads,
+            side=options.side,
+            hand_length=options.hand_length,
+            providers=options.provider,
         )
 
     def _image(self, tracker: HandMeshTracker, path: Path, out: Outputs) -> None:
@@ -253,6 +259,12 @@ def _parser() -> argparse.ArgumentParser:
         help="where the hand is, pixels: in every image; in the first frame of a video, from where it is followed",
     )
     parser.add_argument("--side", choices=("left", "right"), help="of every hand; default: the network judges it")
+    parser.add_argument(
+        "--hand-length",
+        type=float,
+        metavar="M",
+        help="wrist crease to tip of the middle finger, metres, if you know it: depth is several times surer",
+    )
     parser.add_argument("--num-hands", type=up_to(MAX_HANDS), default=1, metavar="N", help="most hands in an image (1)")
     parser.add_argument("--max-frames", type=up_to(10**9), metavar="N", help="end a video or webcam after N frames")
     parser.add_argument("--meshes", action="store_true", help="meshes for the frames of a video, too, and in --npz")

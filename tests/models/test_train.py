@@ -3,6 +3,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -112,6 +113,24 @@ def test_batches_can_be_larger(data, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run(monkeypatch, data, out)
     assert "--times 2, not 1: give the same" in capsys.readouterr().err
+
+
+def test_a_run_does_not_go_on_with_other_renderings_or_photos(data, tmp_path, monkeypatch, capfd):
+    out = tmp_path / "run"
+    run(monkeypatch, data, out, "--minutes", "0")
+    with pytest.raises(SystemExit):
+        run(monkeypatch, data, out, "--synth", str(data[0]), str(data[0]))
+    assert re.search(r"--synth \['\S+ \(10 hands\)'\], not \['\S+ \(10 hands\)', '\S+", capfd.readouterr().err)
+    (tmp_path / "others.npz").write_bytes(data[1].read_bytes())
+    with pytest.raises(SystemExit):
+        run(monkeypatch, data, out, "--photos", str(tmp_path / "others.npz"))
+    assert "not others.npz (" in capfd.readouterr().err
+    state = torch.load(out / "state.pt", weights_only=True)
+    for name in ("synth", "photos"):
+        del state["arguments"][name]  # as in a state of before
+    torch.save(state, out / "state.pt")
+    run(monkeypatch, data, out, "--minutes", "0")
+    assert "goes on at step 1" in capfd.readouterr().out
 
 
 def test_the_script_writes_the_averaged_network_with_its_provenance(whole):

@@ -221,6 +221,16 @@ def test_a_box_and_a_side_for_images(tmp_path: Path, bundle_path: Path) -> None:
     assert [line["hands"][0]["handedness"] for line in read_lines(out)] == ["left", "left"]
 
 
+def test_a_hand_of_twice_the_length_is_twice_as_far_away(tmp_path: Path, bundle_path: Path) -> None:
+    write_image(tmp_path / "a.png", draw_disc(400, 160, 200, 80, 30))
+    depths = []
+    for length in ("0.1", "0.2"):
+        arguments = [str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--model", str(bundle_path)]
+        assert main([*arguments, "--hand-length", length]) == 0
+        depths.append(read_lines(tmp_path / "out")[0]["hands"][0]["translation_m"][2])
+    assert depths[1] / depths[0] == pytest.approx(2, rel=0.02)
+
+
 def test_a_box_for_the_first_frame_of_a_video(
     tmp_path: Path, bundle_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
