@@ -33,6 +33,12 @@ GAP = 0.25
 LEAST_PULL = 0.05
 #: Share of a frame in what uncertainty is usual for a hand's depth.
 USUAL = 0.1
+#: Seconds in which a velocity fades that nothing confirms, because frames have no weight.
+FADING = 0.03
+#: Shortest time between frames that a velocity is taken from, seconds: over less, two errors make any velocity.
+SHORT = 1.0 / 120.0
+#: Farthest that a smoothed depth may be from the frame's own, as a logarithm: beyond it the filter has lost the hand.
+ASTRAY = 0.4
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,7 @@ class AlphaBeta:
     velocity by β = α² / (2 − α) (Benedict and Bordner, 1962). α follows the lag, which is what remains of the
     differences between seen and predicted once their trembling is averaged out: at rest it is low, and in a turn that
     the prediction misses it rises, as a One-Euro filter's does with the speed (Casiez, Roussel and Vogel, CHI 2012).
+    Where values lose weight the velocity fades, as they no longer correct where it leads.
 
     Parameters
     ----------
@@ -135,6 +142,7 @@ class AlphaBeta:
             return seen
         value, velocity, lag = self.state
         turn = 2.0 * math.pi * dt
+        velocity *= math.exp((pull - 1.0) * dt / FADING)
         predicted = value + dt * velocity
         off = seen - predicted
         mean = turn * self._lag_cutoff
@@ -144,8 +152,16 @@ class AlphaBeta:
         alpha = turning * pull / (1.0 + turning)
         filtered: _Float = predicted + alpha * off
         value[...] = filtered
-        velocity += (alpha * alpha / (dt * (2.0 - alpha))) * off
+        velocity += (alpha * alpha / (max(dt, SHORT) * (2.0 - alpha))) * off
         return filtered
+
+    def hold(self, seen: _Float, most: float) -> _Float:
+        """Begin anew at ``most`` from what is seen, where the value (D,) is farther from it; return the value."""
+        assert self.state is not None
+        value, velocity, _ = self.state
+        velocity[np.abs(value - seen) > most] = 0.0
+        np.clip(value, seen - most, seen + most, out=value)
+        return value
 
 
 class Smoother:
@@ -198,8 +214,7 @@ class Smoother:
         """
         dt = time - self._time
         if dt > GAP:
-            for each in (self._direction, self._depth, self._shape, self._detail):
-                each.reset()
+            self._begin()
             dt = min(dt, GAP)
         self._time = time
         if core is not None and self._goes_on(hand):
@@ -210,7 +225,9 @@ class Smoother:
         # Size and distance together change nothing in the image: what the size gains, the distance does too.
         factor = self._settle(hand.joints.T, dt)
         joints, points = self._with_lengths(self._shape(factor * points, dt))
-        depth = math.exp(self._depth(np.array([math.log(factor * z)]), dt, self._pull(hand))[0])
+        seen = np.array([math.log(factor * z)])
+        self._depth(seen, dt, self._pull(hand))
+        depth = math.exp(self._depth.hold(seen, ASTRAY)[0])
         direction = self._direction(np.divide(hand.translation, z, dtype=np.float64), dt, unit=factor * z)
         metres = z / hand.camera.fx
         detail = self._detail((hand.keypoints - hand.camera.project(hand.joints)).T * metres, dt)
@@ -219,6 +236,7 @@ class Smoother:
         root = translation.astype(np.float32)
         placed = joints.T + root
         if not placed[:, 2].min() > 0:  # a hand at the lens, drawn back through it
+            self._begin()
             return hand
         return changed(
             hand,
@@ -228,6 +246,11 @@ class Smoother:
             translation=translation,
             scale=factor * hand.scale,
         )
+
+    def _begin(self) -> None:
+        """Take the next frame as it is seen."""
+        for each in (self._direction, self._depth, self._shape, self._detail):
+            each.reset()
 
     def _goes_on(self, hand: Hand) -> bool:
         """Whether the compiled core can take the hand on: it is known, and arrays are as the pipeline makes them."""
@@ -262,6 +285,7 @@ class Smoother:
             shown,
         )
         if not factor:  # a hand at the lens
+            self._begin()
             return hand
         return changed(
             hand,

@@ -12,6 +12,10 @@
 #define BLOCK CORE_MOST_JOINTS
 /* Shortest bone, metres: one of no length has no direction. */
 #define LEAST 1e-9f
+/* As in smoothing.py. */
+#define FADING 0.03
+#define SHORT (1.0 / 120.0)
+#define ASTRAY 0.4
 
 /* A filter as `AlphaBeta` is made, and what a call of it is given. */
 typedef struct {
@@ -192,6 +196,10 @@ double core_smooth(const CoreRig *rig, const CoreSmoothing *settings, const Core
     const Filter of_depth = {settings->depth_cutoff, settings->depth_gain, lag, dt, settings->pull, 1.0};
     const double log_depth = log(factor * z);
     step_double(&of_depth, &log_depth, 1, 1, 1, followed->depth, 1);
+    if (fabs(followed->depth[0] - log_depth) > ASTRAY) { /* as `AlphaBeta.hold` */
+        followed->depth[0] = log_depth + (followed->depth[0] > log_depth ? ASTRAY : -ASTRAY);
+        followed->depth[1] = 0.0;
+    }
     const double depth = exp(followed->depth[0]);
     const Filter of_direction = {settings->direction_cutoff, settings->direction_gain, lag, dt, 1.0, factor * z};
     const double direction[3] = {seen->translation[0] / z, seen->translation[1] / z, seen->translation[2] / z};

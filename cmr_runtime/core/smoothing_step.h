@@ -13,12 +13,15 @@ static void STEP(const Filter *filter, const REAL *seen, ptrdiff_t seen_stride, 
     mean /= 1.0 + mean;
     const REAL dt = (REAL)filter->dt, pull = (REAL)filter->pull;
     const REAL kept = (REAL)(1.0 - mean), taken = (REAL)(mean / filter->dt);
+    const REAL fading = (REAL)exp((filter->pull - 1.0) * filter->dt / FADING);
+    const REAL between = (REAL)(filter->dt < SHORT ? SHORT : filter->dt);
     const REAL rest = (REAL)(turn * filter->cutoff), gain = (REAL)(turn * filter->gain * filter->unit);
     REAL *velocity = value + axes * stride, *lag = velocity + axes * stride;
     REAL alpha[BLOCK] = {0}, beta[BLOCK];
     for (int d = 0; d < axes; d++)
         for (int k = 0; k < size; k++) {
             const ptrdiff_t at = d * stride + k;
+            velocity[at] *= fading;
             REAL off = seen[d * seen_stride + k] - (value[at] + dt * velocity[at]);
             REAL late = kept * lag[at] + taken * off;
             lag[at] = late;
@@ -27,7 +30,7 @@ static void STEP(const Filter *filter, const REAL *seen, ptrdiff_t seen_stride, 
     for (int k = 0; k < size; k++) {
         REAL turning = rest + gain * ROOT(alpha[k]);
         alpha[k] = turning * pull / ((REAL)1 + turning);
-        beta[k] = alpha[k] * alpha[k] / (dt * ((REAL)2 - alpha[k]));
+        beta[k] = alpha[k] * alpha[k] / (between * ((REAL)2 - alpha[k]));
     }
     for (int d = 0; d < axes; d++)
         for (int k = 0; k < size; k++) {

@@ -138,15 +138,46 @@ def test_a_hand_at_the_lens_is_left_as_it_is_seen(monkeypatch: pytest.MonkeyPatc
         joints = real.joint_regressor @ vertices.astype(np.float32)
         return dataclasses.replace(seen, translation=to, vertices=vertices.astype(np.float32), joints=joints)
 
-    far = [turned(np.array([0.1, 0.0, 0.5 + 0.01 * k])) for k in range(10)]
-    # The filter of the depth hardly moves: they are drawn to where a part of them is behind the camera.
-    hands = [turned(np.array([0.0, 0.0, 0.02])), *far]
-    settings = Smoothing(depth_cutoff=0.01, depth_gain=0.0)
+    near = shown_by(real, hand, rng)
+    flat = near.vertices - near.translation.astype(np.float32) + np.float32([0, 0, 0.05])
+    flat[:, 2] = 0.05
+    near = dataclasses.replace(
+        near, translation=np.array([0.0, 0.0, 0.05]), vertices=flat, joints=real.joint_regressor @ flat
+    )
+    # The filter of the depth hardly moves: where it is held, a part of the first pointing hand is behind the camera.
+    hands = [near, *(turned(np.array([0.01, 0.0, 0.1 + 0.01 * k])) for k in range(10))]
+    settings = Smoothing(depth_cutoff=0.01, depth_gain=0.0, shape_gain=1e5, settling=0.0)
     inside, outside, calls = both(monkeypatch, hands, (DT * np.arange(11)).tolist(), Rig(real, 9), settings)
-    assert calls == 10
-    for seen, a, b in zip(far, inside[1:], outside[1:], strict=True):
-        assert a is seen
-        assert b is seen
+    assert calls == 9  # filters begin anew, in NumPy, in the first frame and in the one after the lens
+    assert inside[1] is outside[1] is hands[1]
+    for a, b in zip(inside[2:], outside[2:], strict=True):
+        alike(a, b)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_depths_that_leap_and_frames_in_a_row_are_numpys(
+    monkeypatch: pytest.MonkeyPatch, hand: Hand, real: Topology, seed: int
+) -> None:
+    rng, hands = np.random.default_rng(seed), []
+    for _ in range(60):
+        seen = shown_by(real, hand, rng)
+        far = np.float32([0, 0, rng.choice([0, 0, 1.0, 2.0])])
+        seen = dataclasses.replace(
+            seen, translation=seen.translation + far, vertices=seen.vertices + far, joints=seen.joints + far
+        )
+        fit = dataclasses.replace(seen.registration, bounds_active=bool(rng.random() < 0.3))
+        hands.append(dataclasses.replace(seen, registration=fit))
+    times = np.cumsum(rng.choice([1e-6, 0.001, 0.03, 0.1], 60)).tolist()
+    inside, outside, calls = both(monkeypatch, hands, times, Rig(real, 9), Smoothing())
+    assert calls > 30
+    off = [
+        np.log(each.translation[2] / (each.scale * seen.translation[2]))
+        for each, seen in zip(inside, hands, strict=True)
+    ]
+    assert np.abs(off).max() == pytest.approx(smoothing.ASTRAY, abs=0.01)  # some were held
+    for a, b in zip(inside, outside, strict=True):
+        np.testing.assert_allclose(a.translation, b.translation, rtol=1e-5)
+        np.testing.assert_allclose(a.joints, b.joints, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("field", ["vertices", "joints", "keypoints", "translation"])

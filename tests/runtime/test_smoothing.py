@@ -134,6 +134,60 @@ def test_an_unsure_depth_counts_less(hand: Hand, rig: Rig) -> None:
     assert moves[2] < 0.1 * moves[0]
 
 
+def _of_depths(hand: Hand, depths: np.ndarray, unsure: np.ndarray, bound: bool = False) -> list[Hand]:
+    """The hand at these depths; where it is unsure, sigma is three times as large, or the depth is at its bound."""
+    hands = []
+    for depth, doubt in zip(depths, unsure, strict=True):
+        moved = _moved(hand, hand.translation * (depth / hand.translation[2] - 1))
+        fit = dataclasses.replace(
+            moved.registration,
+            translation=moved.translation,
+            sigma=(3.0 if doubt else 1.0) * 0.1 * depth * np.ones(3),
+            bounds_active=bool(doubt) and bound,
+        )
+        hands.append(dataclasses.replace(moved, registration=fit))
+    return hands
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_depth_that_stops_while_it_is_unsure_does_not_go_on(hand: Hand, rig: Rig, bound: bool) -> None:
+    frames = np.arange(90)
+    depths = 0.5 + 1.0 * DT * np.clip(frames - 40, 0, 10)  # back at a metre a second, then still
+    out = _run(_of_depths(hand, depths, (frames >= 50) & (frames < 75), bound), rig)
+    shown = np.array([each.translation[2] for each in out])
+    assert (shown / depths).max() < 1.04
+    np.testing.assert_allclose(shown[-5:], depths[-5:], rtol=0.01)
+
+
+def test_one_leap_before_unsure_frames_is_forgotten(hand: Hand, rig: Rig) -> None:
+    frames = np.arange(90)
+    depths = np.where(frames == 60, 0.6, 0.5)
+    out = _run(_of_depths(hand, depths, (frames > 60) & (frames < 76)), rig)
+    assert max(each.translation[2] for each in out[61:]) < 0.63  # 0.59 at the leap itself
+
+
+def test_frames_a_millisecond_apart_make_no_velocity(hand: Hand, rig: Rig) -> None:
+    rng = np.random.default_rng(5)
+    gaps = np.where(np.arange(200) % 2, 0.001, 0.033)
+    depths = 0.5 * np.exp(rng.normal(0, 0.03, 200))
+    smoother = Smoother(Smoothing(), rig, 0.08)
+    hands = _of_depths(hand, depths, rng.random(200) < 0.3)
+    shown = [smoother(each, time).translation[2] for each, time in zip(hands, np.cumsum(gaps), strict=True)]
+    assert min(shown) > 0.45
+    assert max(shown) < 0.55
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_smoothed_hand_is_never_far_from_where_it_is_seen(hand: Hand, rig: Rig, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    depths = np.exp(np.clip(np.log(0.5) + np.cumsum(rng.normal(0, 0.15, 300)), np.log(0.15), np.log(3)))
+    smoother = Smoother(Smoothing(), rig, 0.08)
+    hands = _of_depths(hand, depths, rng.random(300) < 0.5, bound=True)
+    times = np.cumsum(rng.choice([1e-6, 0.001, 0.033, 0.1], 300))
+    shown = np.array([smoother(each, time).translation[2] for each, time in zip(hands, times, strict=True)])
+    assert np.abs(np.log(shown / depths)).max() < 0.5  # 0.4, and what a settling size adds
+
+
 def test_after_a_gap_a_hand_is_where_it_is_seen_and_as_large_as_it_was(hand: Hand, rig: Rig) -> None:
     smoother = Smoother(Smoothing(), rig, 0.08)
     for frame in range(60):
