@@ -82,7 +82,7 @@ class Camera:
         try:
             given = np.asarray(matrix)
             k = np.empty(0) if given.dtype.kind == "c" else given.astype(np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             k = np.empty(0)
         if not k.size:
             raise CameraError("camera matrix holds values that are not numbers; give 3×3 numbers")

@@ -44,7 +44,8 @@ def write_mesh(path: str | os.PathLike[str], vertices: npt.ArrayLike, faces: npt
     Raises
     ------
     InputError
-        Another suffix or shape, no vertex, an index outside the vertices, or a GLB without trimesh
+        Another suffix or shape, no vertex, values that are not finite, faces that are no whole numbers, an index
+        outside the vertices, or a GLB without trimesh
         (``pip install 'cmr-runtime[mesh]'``).
     OSError
         The file cannot be written.
@@ -53,14 +54,18 @@ def write_mesh(path: str | os.PathLike[str], vertices: npt.ArrayLike, faces: npt
     form = suffix.lower().removeprefix(".")
     if not suffix or form not in MESH_FORMATS:
         raise InputError(f"mesh {os.fspath(path)} has the suffix {suffix!r}; give a name in .ply, .obj or .glb")
-    points, triangles = np.asarray(vertices, dtype="<f4"), np.asarray(faces, dtype="<i4")
+    points, triangles = np.asarray(vertices, dtype="<f4"), np.asarray(faces)
     if points.ndim != 2 or points.shape[1] != 3 or triangles.ndim != 2 or triangles.shape[1] != 3:
         raise InputError(f"mesh has shapes {points.shape} and {triangles.shape}; give (V, 3) and (F, 3)")
     if not len(points):
         raise InputError("mesh has no vertices; a tracker of joints alone gives none")
+    if not np.isfinite(points).all():
+        raise InputError("mesh holds vertices that are not finite; give finite metres")
+    if triangles.size and triangles.dtype.kind not in "iu":
+        raise InputError(f"faces are {triangles.dtype}; give whole numbers")
     if triangles.size and not 0 <= triangles.min() <= triangles.max() < len(points):
         raise InputError(f"faces index {triangles.min()} to {triangles.max()}; there are {len(points)} vertices")
-    data = {"ply": _ply, "obj": _obj, "glb": _glb}[form](points, triangles)
+    data = {"ply": _ply, "obj": _obj, "glb": _glb}[form](points, triangles.astype("<i4"))
     write_whole(path, data, "mesh")
 
 

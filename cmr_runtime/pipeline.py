@@ -20,6 +20,7 @@ from .network import MeshStage, PriorStage
 from .recall import Recall, Said
 from .registration import Registrar, Registration
 from .registration.checks import MIN_JOINTS, MIN_SCORE
+from .registration.constants import DEPTH_BOUNDS
 from .results import Hand, StageTimes
 from .rig import Entries
 from .roi import Roi
@@ -102,6 +103,7 @@ class Pipeline:
         side: Literal["left", "right"] | None = None,
         providers: Sequence[str] = CPU,
         recall: bool = True,
+        depth_bounds: tuple[float, float] = DEPTH_BOUNDS,
     ) -> None:
         if bundle.topology.joint_regressor is None:
             raise BundleError(
@@ -118,7 +120,7 @@ class Pipeline:
                 f"{bundle.source} gives no 2D pose (heatmaps or keypoints of its prior stage, refined_heatmaps of its "
                 "mesh stage), so its mesh cannot be placed in the image; take a network that gives one"
             )
-        self._registrar = Registrar(hand_scale, solver, hand_length=hand_length)
+        self._registrar = Registrar(hand_scale, solver, hand_length=hand_length, depth_bounds=depth_bounds)
         self._regressor = bundle.topology.joint_regressor.astype(np.float64)
         self._entries = Entries.of(bundle.topology.joint_regressor)
         right = bundle.topology.faces
@@ -182,7 +184,7 @@ class Pipeline:
             keypoints=keypoints,
             keypoint_scores=cues.scores.astype(np.float32),
             silhouette=np.empty((0, 2), np.float32) if cues.outline is None else cues.outline,
-            translation=fit.translation,
+            translation=fit.translation.copy(),
             scale=fit.scale,
             handedness=side,
             handedness_score=probability if self._side is None else 1.0,

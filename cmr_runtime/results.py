@@ -69,7 +69,8 @@ class Hand:
     silhouette : (N, 2) float32
         Outer contour, pixels of the image given; N = 0 if no region was large enough, or the network gives none.
     translation : (3,) float64
-        Position of the root joint (of the default network the middle finger's knuckle), metres, camera frame.
+        Position of the root joint (of the default network the middle finger's knuckle), metres, camera frame. Its
+        depth lies within the tracker's `depth_bounds`; whether to rely on it, `registration.usable` and ``sigma`` say.
     scale : float
         Factor by which the network's hand was enlarged.
     handedness : "left" or "right"

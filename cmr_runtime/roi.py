@@ -24,6 +24,8 @@ _ALIASING = 2.0
 _LEFT = math.sqrt(2.0)
 # From pixels of what an image was averaged down to, to its own: times a factor, then so far right and down.
 _Shift = tuple[float, float, float]
+# Largest side, pixels: several times the largest that a tracker takes.
+_MOST = 4e6
 # Joints of a hand, and those whose connection points along it.
 _JOINTS, _WRIST, _KNUCKLE = 21, 0, 9
 # Part of the joints' extent under which that connection says nothing about the hand's direction.
@@ -53,12 +55,15 @@ class Roi:
     mirrored: bool = False
 
     def __post_init__(self) -> None:
-        finite = math.isfinite  # a video makes one for each frame
-        if not (finite(self.cx) and finite(self.cy) and finite(self.size) and finite(self.angle)):
-            values = (self.cx, self.cy, self.size, self.angle)
+        finite, values = math.isfinite, (self.cx, self.cy, self.size, self.angle)  # a video makes one for each frame
+        try:
+            given = finite(self.cx) and finite(self.cy) and finite(self.size) and finite(self.angle)
+        except (TypeError, OverflowError):
+            given = False
+        if not given:
             raise InputError(f"box (cx, cy, size, angle) is {values}; give finite numbers")
-        if self.size <= 0:
-            raise InputError(f"box has size {self.size}; give more than 0 pixels")
+        if not 0 < self.size <= _MOST:
+            raise InputError(f"box has size {self.size}; give more than 0 pixels, and at most {_MOST:g}")
 
     @classmethod
     def from_box(cls, box: Sequence[float] | npt.NDArray[np.generic]) -> Roi:
@@ -146,7 +151,16 @@ class Roi:
         -------
         (S, S, 3) uint8
             Bilinear, averaged first where the crop is much coarser than the image; black outside the image.
+
+        Raises
+        ------
+        InputError
+            Another kind of image, or a crop without pixels.
         """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise InputError(f"image is {image.dtype} {image.shape}; give uint8 (H, W, 3)")
+        if S < 1:
+            raise InputError(f"crop has a side of {S}; give at least 1 pixel")
         return self._sample(*self._source(image, S), S)
 
     def fill(

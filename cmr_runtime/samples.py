@@ -49,7 +49,7 @@ def read_samples(folder: Path, limit: int | None = None) -> list[Sample]:
     path = folder / names[0]
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     if not isinstance(entries, list):
         raise InputError(f"{path} is no list of photos")
@@ -63,7 +63,7 @@ def read_samples(folder: Path, limit: int | None = None) -> list[Sample]:
                 joints = np.array(entry["joints_camera_m"], dtype=np.float64).reshape(21, 3)
             matrix = np.array(entry["K"], dtype=np.float64).reshape(3, 3)
             samples.append(Sample(folder / entry["image"], matrix, str(entry["handedness"]), joints))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"entry {number} of {path} is incomplete or of another form: {error!r}") from error
         _check(samples[-1], f"entry {number} of {path}")
     return samples

@@ -160,8 +160,8 @@ class AlphaBeta:
         assert self.state is not None
         value, velocity, _ = self.state
         velocity[np.abs(value - seen) > most] = 0.0
-        np.clip(value, seen - most, seen + most, out=value)
-        return value
+        held: _Float = np.clip(value, seen - most, seen + most, out=value)
+        return held
 
 
 class Smoother:

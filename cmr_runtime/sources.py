@@ -25,6 +25,9 @@ __all__ = ["Frame", "Source", "Video", "expand", "is_still", "quiet"]
 #: An image or video file, or the number of a webcam.
 Source = Path | int
 
+#: Highest number of a webcam: OpenCV keeps hundreds for the ways to reach one.
+MOST_WEBCAM = 99
+
 #: What a whole file may lack of the frames that it tells of: a share of them, or seconds where these are more. Decoders
 #: may keep a few back; and where a container tells no number, one is made of its length, which sound may prolong.
 _LACKING, _LACKING_SECONDS = 0.01, 0.5
@@ -107,6 +110,8 @@ class Video:
 
     def __init__(self, source: Source) -> None:
         self._live = isinstance(source, int)
+        if isinstance(source, int) and not 0 <= source <= MOST_WEBCAM:
+            raise InputError(f"webcam {source} is none; give its number, 0 (the first) to {MOST_WEBCAM}")
         self._name = f"webcam {source}" if self._live else f"video {source}"
         self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
         if not self._capture.isOpened():

@@ -74,8 +74,10 @@ class Topology:
                 raise BundleError(
                     f"a row of topology joint_regressor sums to {worst:.4f}; it must sum to 1 within 0.001"
                 )
-        for _, array in self._arrays():
-            array.setflags(write=False)
+        for key, array in list(self._arrays()):
+            own = array.copy()  # the caller's stays as it is
+            own.setflags(write=False)
+            object.__setattr__(self, key, own)
 
     @property
     def joints(self) -> int:
@@ -111,6 +113,9 @@ class Topology:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 size = sum(info.file_size for info in archive.infolist())
                 names = sorted(info.filename for info in archive.infolist())
+                packed = {info.compress_type for info in archive.infolist()}
+            if packed - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                raise BundleError("topology.npz is packed in another way than stored or deflated; export it again")
             if size > MAX_BYTES:
                 raise BundleError(f"topology.npz unpacks to {size} bytes; the limit is {MAX_BYTES}")
             if sorted({*names, f"{_OPTIONAL}.npy"}) != sorted(f"{key}.npy" for key in _KEYS):
@@ -123,8 +128,10 @@ class Topology:
         except (
             zipfile.BadZipFile,
             ValueError,
+            TypeError,
             OSError,
             EOFError,
+            MemoryError,
             NotImplementedError,
             RuntimeError,
             zlib.error,

@@ -158,6 +158,8 @@ class _Command:
         out.image(path, image, hands, origin)
 
     def _video(self, tracker: HandMeshTracker, source: Source, out: Outputs) -> None:
+        if self._view is not None:
+            self._view.forget()
         name = out.name(f"webcam{source}" if isinstance(source, int) else source.stem)
         most = self._options.max_frames
         with Video(source) as video:

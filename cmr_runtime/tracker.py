@@ -37,6 +37,7 @@ from .live import Worker
 from .pipeline import Pipeline
 from .precision import open_bundle
 from .registration.checks import check_length, check_prior
+from .registration.constants import DEPTH_BOUNDS
 from .registration.scale import LENGTH_SPREAD
 from .results import Hand, changed
 from .rig import Rig
@@ -114,6 +115,9 @@ class HandMeshTracker:
         In a video, look at a hand that goes on as expected with the second network alone: it takes up its own 2D cues
         of the last frame. The first is asked again after three seconds, and wherever a hand surprises. Bundles whose
         network was not trained for it are always looked at with both.
+    depth_bounds : (float, float)
+        Nearest and farthest that a hand's root may be, metres. Where a hand meets one of them its position is no
+        measurement: `Registration.bounds_active` says so.
 
     Raises
     ------
@@ -147,6 +151,7 @@ class HandMeshTracker:
         precision: Literal["fp32", "int16", "int8", "auto"] | None = None,
         providers: Sequence[str] = CPU,
         recall: bool = True,
+        depth_bounds: tuple[float, float] = DEPTH_BOUNDS,
     ) -> None:
         check_choice("mode", mode, ("image", "video", "live"))
         check_choice("side", side, ("left", "right", None))
@@ -162,7 +167,8 @@ class HandMeshTracker:
         providers = check_providers(providers)
         bundle = open_bundle(bundle, precision, threads, providers)
         self.bundle, self.mode = bundle, mode
-        stages = Pipeline(bundle, threads, hand_scale, solver, hand_length, side, providers, recall and mode != "image")
+        recall = recall and mode != "image"
+        stages = Pipeline(bundle, threads, hand_scale, solver, hand_length, side, providers, recall, depth_bounds)
         min_presence = (0.5 if stages.viewer.detects else CLEAR) if least is None else least
         detector = None if bundle.detector is None else Detector(bundle, threads, providers)
         finder = Finder(stages.viewer, detector, min_presence, refine)

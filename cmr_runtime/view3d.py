@@ -106,14 +106,19 @@ class HandView:
             for number in range(len(hands), len(self._hands)):
                 self._hands.pop(number).remove()
             self._picture(image, camera)
-            followed = set()
+            trails = {}
             for number, hand in enumerate(hands):
-                identity = number if hand.track_id is None else hand.track_id
-                followed.add(identity)
-                self._hand(number, hand, self._trails.setdefault(identity, deque(maxlen=self._trail)))
-            self._trails = {key: trail for key, trail in self._trails.items() if key in followed}
+                trail: deque[npt.NDArray[np.float64]] = deque(maxlen=self._trail)
+                if hand.track_id is not None:  # else it is of this picture alone
+                    trail = trails[hand.track_id] = self._trails.get(hand.track_id, trail)
+                self._hand(number, hand, trail)
+            self._trails = trails
         if hands and not self._aimed:
             self._aim(hands[0])
+
+    def forget(self) -> None:
+        """End all trails: the next frame is of another video, whose hands are numbered from 0 again."""
+        self._trails = {}
 
     def wait(self) -> None:
         """Keep the page until Ctrl-C."""

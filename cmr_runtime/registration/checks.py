@@ -140,7 +140,7 @@ def _numbers(name: str, values: Any, columns: int | None, limit: float, mend: st
     """Return finite values of magnitude up to `limit`, in rows of `columns`, or (None) in one row."""
     try:
         array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{name} is no array of numbers; give shape {_shape(columns)}") from None
     if columns is not None and array.size == 0 and array.ndim <= 2:
         array = array.reshape(0, columns)

@@ -48,6 +48,12 @@ def test_refused_priors(prior):
             call()
 
 
+def test_numbers_beyond_floats_are_refused():
+    vertices, joints, *others = scene(0).arguments()
+    with pytest.raises(InputError, match="joints is no array of numbers"):
+        register(vertices, [[10**400] * 3] * len(joints), *others)
+
+
 def test_refused_options():
     with pytest.raises(InputError, match="blend"):
         Registrar(blend="mean")

@@ -86,6 +86,7 @@ def test_bad_values_are_named(change: dict, name: str) -> None:
         ([[500, 0, np.nan], [0, 500, 240], [0, 0, 1]], "finite"),
         ([["a", 0, 1], [0, 500, 240], [0, 0, 1]], "numbers"),
         (500j * np.eye(3), "numbers"),
+        ([[10**400, 0, 320], [0, 500, 240], [0, 0, 1]], "numbers"),
     ],
 )
 def test_bad_matrices(matrix: object, word: str) -> None:

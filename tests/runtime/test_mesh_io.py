@@ -29,6 +29,12 @@ def test_bad_meshes_are_refused(tmp_path: Path) -> None:
         write_mesh(tmp_path / "a.ply", np.zeros((4, 2)), np.zeros((1, 3), int))
     with pytest.raises(InputError, match="there are 4 vertices"):
         write_mesh(tmp_path / "a.ply", np.zeros((4, 3)), np.array([[0, 1, 4]]))
+    with pytest.raises(InputError, match="there are 4 vertices"):
+        write_mesh(tmp_path / "a.ply", np.zeros((4, 3)), np.array([[0, 1, 2**32]]))
+    with pytest.raises(InputError, match="faces are float64; give whole numbers"):
+        write_mesh(tmp_path / "a.ply", np.zeros((4, 3)), np.array([[0, 1.5, 2]]))
+    with pytest.raises(InputError, match="not finite"):
+        write_mesh(tmp_path / "a.obj", np.full((4, 3), np.nan), np.array([[0, 1, 2]]))
     with pytest.raises(InputError, match="no vertices"):
         write_mesh(tmp_path / "a.ply", np.zeros((0, 3)), np.array([[0, 1, 2]]))
     with pytest.raises(OSError, match=r"mesh .*a\.obj cannot be written"):

@@ -122,6 +122,14 @@ def test_bad_values() -> None:
         Roi(math.inf, 0, 5)
     with pytest.raises(InputError, match="size"):
         Roi(0, 0, -5)
+    with pytest.raises(InputError, match=r"size 1000000000\.0; give .* at most 4e\+06"):
+        Roi(0, 0, 1e9)
+    with pytest.raises(InputError, match="finite numbers"):
+        Roi("a", 0, 1)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"uint8 \(20, 20\); give"):
+        Roi(5, 5, 5).crop(np.zeros((20, 20), np.uint8), 8)
+    with pytest.raises(InputError, match="side of 0"):
+        Roi(5, 5, 5).crop(np.zeros((20, 20, 3), np.uint8), 0)
 
 
 @given(st.floats(-3.1, 3.1), st.booleans())

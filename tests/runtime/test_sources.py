@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from cmr_runtime import InputError
 from cmr_runtime.edit_list import shown_seconds
-from cmr_runtime.sources import Video
+from cmr_runtime.sources import Video, expand
 
 
 class Webcam:
@@ -209,3 +210,11 @@ def test_how_much_a_whole_file_may_lack(times: range, count: int, whole: bool, m
     with Video("told.mkv") as video:
         assert len(list(video)) == len(times)
         assert (video.lack is None) is whole
+
+
+@pytest.mark.parametrize("number", [-1, 100, 10**20])
+def test_numbers_of_no_webcam_are_refused(number: int) -> None:
+    with pytest.raises(InputError, match=rf"webcam {number} is none; give its number, 0 \(the first\) to 99"):
+        Video(number)
+    if number > 0:
+        assert expand(str(number)) == [number]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
 import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -80,6 +81,38 @@ def test_pickles_and_bombs_are_refused(topology: Topology, monkeypatch: pytest.M
     monkeypatch.setattr("cmr_runtime.topology.MAX_BYTES", 100)
     with pytest.raises(BundleError, match="limit is 100"):
         Topology.from_npz(topology.to_npz())
+
+
+def test_crafted_archives_are_refused(topology: Topology) -> None:
+    whole = topology.to_npz()
+    array = io.BytesIO()
+    np.save(array, np.zeros(3))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_LZMA) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    huge = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(huge, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "template.npy":
+                head = io.BytesIO()
+                np.lib.format.write_array_header_1_0(
+                    head, {"descr": "<f4", "fortran_order": False, "shape": (10**13, 3)}
+                )
+                content = head.getvalue()
+            new.writestr(name, content)
+    for data in (array.getvalue() + whole, packed.getvalue(), huge.getvalue()):
+        with pytest.raises(BundleError, match=r"topology\.npz"):
+            Topology.from_npz(data)
+
+
+def test_the_callers_arrays_stay_as_they_are(topology: Topology) -> None:
+    template = topology.template.copy()
+    made = dataclasses.replace(topology, template=template)
+    template += 1
+    np.testing.assert_array_equal(made.template, topology.template)
+    assert not made.template.flags.writeable
 
 
 def test_missing_array_and_no_archive(topology: Topology) -> None:

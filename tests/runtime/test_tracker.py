@@ -320,6 +320,20 @@ def test_frames_without_timestamps_before_those_with_them_do_not_bend_the_time_b
     assert [clock(timestamp) for timestamp in (5.0, 5.5)] == [5.0, 5.5]
 
 
+def test_the_bounds_of_depth_are_the_callers(bundle: Bundle) -> None:
+    image = draw_disc(W, HEIGHT, 150, 120, 40)
+    with HandMeshTracker(bundle, mode="image") as tracker:
+        (free,) = tracker.track(image, CAMERA, rois=[BOX])
+    assert not free.registration.bounds_active
+    farthest = 0.5 * free.translation[2]
+    with HandMeshTracker(bundle, mode="image", depth_bounds=(0.05, farthest)) as tracker:
+        (bound,) = tracker.track(image, CAMERA, rois=[BOX])
+    assert bound.registration.bounds_active
+    assert bound.translation[2] == pytest.approx(farthest)
+    with pytest.raises(InputError, match="depth_bounds"):
+        HandMeshTracker(bundle, depth_bounds=(1.0, 0.5))
+
+
 def test_timestamps_that_seem_to_be_milliseconds_are_warned_of_once() -> None:
     clock = Clock()
     with pytest.warns(UserWarning, match="divide milliseconds by 1000") as warned:

@@ -41,7 +41,7 @@ def test_without_viser_the_mend_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_mesh_frustum_and_trail(view: HandView, hand: Hand) -> None:
     steps = [np.array([0.01 * number, 0, 0]) for number in range(5)]
     for step in steps:
-        moved = dataclasses.replace(hand, translation=hand.translation + step)
+        moved = dataclasses.replace(hand, translation=hand.translation + step, track_id=0)
         view.show(IMAGE, [moved])
     np.testing.assert_array_equal(_node(view, "/hands/0/mesh").vertices, hand.vertices)
     np.testing.assert_array_equal(_node(view, "/hands/0/mesh").faces, hand.faces)
@@ -93,6 +93,16 @@ def test_hands_that_leave_are_taken_away_and_trails_follow_identities(view: Hand
     view.show(IMAGE, [dataclasses.replace(first, vertices=np.empty((0, 3), np.float32))])
     assert _node(view, "/hands/0/mesh") is None
     assert len(_node(view, "/hands/0/trail").points) == 1  # begun anew
+
+
+def test_hands_of_unrelated_pictures_share_no_trail(view: HandView, hand: Hand) -> None:
+    for _ in range(2):  # single images: hands are not followed
+        view.show(IMAGE, [hand])
+    assert len(_node(view, "/hands/0/trail").points) == 1
+    for _ in range(2):  # two videos, each with a hand 0
+        view.forget()
+        view.show(IMAGE, [dataclasses.replace(hand, track_id=0)])
+    assert len(_node(view, "/hands/0/trail").points) == 1
 
 
 def test_the_page_is_served_to_this_machine_only(view: HandView) -> None:
