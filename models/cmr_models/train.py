@@ -176,8 +176,8 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
         "--lite", action="store_true", help="with --start of --stem-alone: the form of the lite network"
     )
     parser.add_argument("--rate", type=float, help="learning rate (default: the network's own)")
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--seed", type=int, default=Recipe.seed)
+    parser.add_argument("--steps", type=int, default=Recipe.steps, help="of the whole run (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=Recipe.seed, help="(default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this time; start again to go on")
     parser.add_argument("--times", type=int, default=1, metavar="N", help="batches N times as large")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that make batches")

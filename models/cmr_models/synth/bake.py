@@ -132,10 +132,10 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m cmr_models.synth.bake", description=__doc__.split(":")[0])
     parser.add_argument("out_dir", type=Path)
-    parser.add_argument("--count", type=int, default=40000)
-    parser.add_argument("--size", type=int, default=160)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--count", type=int, default=40000, help="hands (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=160, help="side of an image, pixels (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
         "--sides",
