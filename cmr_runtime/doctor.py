@@ -268,6 +268,8 @@ def _self_test(model: str | None, threads: int, stages_ms: dict[str, float]) -> 
     with HandMeshTracker(bundle, mode="image", threads=threads) as tracker:
         for _ in range(_RUNS):
             hands += tracker.track(image, camera, rois=[box])
+    if not hands:
+        return None, False, "the hand drawn for the test is found by searching, but not in its own box"
     for name in (part.name for part in fields(StageTimes)):
         times = [getattr(hand.times, name) for hand in hands]
         if any(times):  # a box is not searched for, a single image not smoothed

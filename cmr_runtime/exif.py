@@ -59,6 +59,9 @@ def _exif(data: bytes) -> bytes:
         return b""
     place = 2
     while data[place : place + 1] == b"\xff":
+        if data[place + 1 : place + 2] == b"\xff":  # bytes that fill up, of which there may be any number
+            place += 1
+            continue
         marker, size = struct.unpack_from(">xBH", data, place)
         if marker == 0xE1 and data[place + 4 : place + 10] == b"Exif\0\0":
             return data[place + 10 : place + 2 + size]

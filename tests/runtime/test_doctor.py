@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmr_runtime import Bundle, Topology
+from cmr_runtime import Bundle, Hand, HandMeshTracker, Topology
 from cmr_runtime.compiled import core
 from cmr_runtime.doctor import drawn_hand, examine, main
 from cmr_runtime.errors import CmrError
@@ -152,6 +152,35 @@ def test_a_network_that_misses_the_drawn_hand_is_wrong(monkeypatch: pytest.Monke
     report = examine()
     assert not report.ok
     assert "not found" in report.checks[-1].detail
+
+
+def test_a_network_as_wrong_as_it_is_unsure_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    track = HandMeshTracker.track
+
+    def far(self: HandMeshTracker, *arguments: object, **options: object) -> list[Hand]:
+        return [
+            dataclasses.replace(
+                hand,
+                translation=hand.translation + np.array([0.0, 0.0, 0.2]),
+                registration=dataclasses.replace(hand.registration, sigma=np.full(3, 0.3)),
+            )
+            for hand in track(self, *arguments, **options)
+        ]
+
+    monkeypatch.setattr(HandMeshTracker, "track", far)
+    report = examine()
+    assert not report.ok
+    assert "do the weights, the mesh's unit and the order of the joints fit?" in report.checks[-1].detail
+
+
+def test_a_hand_that_is_not_seen_in_its_box_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    track = HandMeshTracker.track
+    monkeypatch.setattr(
+        HandMeshTracker, "track", lambda self, *a, rois=None: [] if rois is not None else track(self, *a)
+    )
+    report = examine()
+    assert not report.ok
+    assert "not in its own box" in report.checks[-1].detail
 
 
 @pytest.mark.parametrize("turn", [np.eye(3), np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]), np.diag([-1.0, -1, 1])])

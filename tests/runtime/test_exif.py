@@ -24,6 +24,15 @@ def test_the_focal_length_of_a_photo(order: str) -> None:
     assert camera_from_exif(data, 3000, 4000).fx == camera.fx
 
 
+def test_bytes_that_fill_up_before_a_segment_are_passed_over() -> None:
+    data = with_focal_length(IMAGE, 28)
+    place = data.index(b"\xff\xe1")
+    filled = data[:place] + b"\xff\xff\xff" + data[place:]
+    assert cv2.imdecode(np.frombuffer(filled, np.uint8), cv2.IMREAD_COLOR).shape == IMAGE.shape  # a sound file
+    assert focal_length_35mm(filled) == 28
+    assert focal_length_35mm(b"\xff\xd8" + b"\xff" * 100) is None
+
+
 def test_photos_that_tell_nothing() -> None:
     plain = cv2.imencode(".jpg", IMAGE)[1].tobytes()
     for data in (plain, with_focal_length(IMAGE, 0), b"", b"\x89PNG", b"\xff\xd8"):
