@@ -235,6 +235,7 @@ EXCEPTIONS: dict[str, Exempt] = {
     "cmr-export": _NAME,
     "cmr-track": _NAME,
     "python -m cmr_models.summary": Exempt("all 21 networks take 20 s", _two_networks),
+    "python -m cmr_models.synth.bake data/synth --size 224": _LONG,
     "python -m cmr_models.train runs/pg --synth data/synth --network cmr_pg_resnet18": _LONG,
     "python -m benchmarks.networks --threads 1 2": _LONG,
     "python -m benchmarks.finding DIR --labels labels.json --mediapipe PYTHON": _LONG,

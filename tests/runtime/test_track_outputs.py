@@ -110,6 +110,9 @@ def test_the_view_shows_every_frame_and_stays(
         def __exit__(self, *_):
             calls.append("closed")
 
+        def forget(self):
+            calls.append("forgot")
+
         def show(self, image, hands, camera):
             calls.append((image.shape, len(hands), camera and camera.fx))
 
@@ -120,7 +123,7 @@ def test_the_view_shows_every_frame_and_stays(
     arguments = [str(video), "--out", str(tmp_path), "--model", str(bundle_path), "--view", "--max-frames", "3"]
     for option, focal in (([], None), (["--camera", "140,140,80,60"], 140)):
         assert main([*arguments, *option]) == 0
-        assert calls == [((120, 160, 3), 1, focal)] * 3 + ["waited", "closed"]
+        assert calls == ["forgot", *[((120, 160, 3), 1, focal)] * 3, "waited", "closed"]
         calls.clear()
 
 
