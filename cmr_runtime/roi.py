@@ -55,12 +55,13 @@ class Roi:
     mirrored: bool = False
 
     def __post_init__(self) -> None:
-        finite, values = math.isfinite, (self.cx, self.cy, self.size, self.angle)  # a video makes one for each frame
+        finite = math.isfinite  # a video makes one for each frame
         try:
             given = finite(self.cx) and finite(self.cy) and finite(self.size) and finite(self.angle)
         except (TypeError, OverflowError):
             given = False
         if not given:
+            values = (self.cx, self.cy, self.size, self.angle)
             raise InputError(f"box (cx, cy, size, angle) is {values}; give finite numbers")
         if not 0 < self.size <= _MOST:
             raise InputError(f"box has size {self.size}; give more than 0 pixels, and at most {_MOST:g}")

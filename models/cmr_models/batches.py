@@ -181,12 +181,9 @@ class Renderings:
             matrix = warp(size, random.normal(0, mix.turn), zoom, np.full(2, (side - 1) / 2), shift)
         elif size != side:
             matrix = warp(size, 0.0, size / side, np.full(2, (side - 1) / 2), np.zeros(2))
-        shown = np.float32(1)
-        if matrix is None:
-            layer, _ = self.layer(index, blur)
-        else:
-            scale = float(np.hypot(*matrix[:, 0]))
-            layer, _ = self.layer(index, np.hypot(blur, ALIASED * np.sqrt(max(scale**-2 - 1, 0))))
+        shown, scale = np.float32(1), 1.0 if matrix is None else float(np.hypot(*matrix[:, 0]))
+        layer, _ = self.layer(index, np.hypot(blur, ALIASED * np.sqrt(max(scale**-2 - 1, 0))))
+        if matrix is not None:
             layer = cv2.warpAffine(layer, matrix, (size, size), flags=cv2.INTER_LINEAR)
             if leaves(keypoints, outline):
                 shown = cv2.warpAffine(np.ones((side, side, 1), np.float32), matrix, (size, size))[..., None]

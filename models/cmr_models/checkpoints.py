@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cmr_runtime.archive import MANIFEST
+
 __all__ = ["check_finite", "read_about", "read_array", "read_arrays", "read_content", "save_content"]
 
 #: Most bytes of arrays in a file, as it declares them.
@@ -65,7 +67,7 @@ def _is_bundle(path: Path) -> bool:
     """Whether a file is what `cmr-export` writes."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return "manifest.json" in archive.namelist()
+            return MANIFEST in archive.namelist()
     except (OSError, zipfile.BadZipFile):
         return False
 

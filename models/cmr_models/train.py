@@ -85,9 +85,9 @@ def arguments_of(args: argparse.Namespace, objective: Objective, processes: int)
     return own | config | asdict(objective.recipe) | mix
 
 
-def data_of(renderings: Renderings, batches: Batches, args: argparse.Namespace) -> dict[str, Any]:
+def data_of(batches: Batches, args: argparse.Namespace) -> dict[str, Any]:
     """Name what a run learns from, for `arguments_of`: each step of a run that goes on draws from the same."""
-    counts = np.bincount(renderings.index[:, 0], minlength=len(args.synth)).tolist()
+    counts = np.bincount(batches.renderings.index[:, 0], minlength=len(args.synth)).tolist()
     photos = None if batches.photos is None else f"{args.photos.name} ({len(batches.photos)} hands)"
     named = [f"{folder.name} ({count} hands)" for folder, count in zip(args.synth, counts, strict=True)]
     return {"synth": named, "photos": photos}
@@ -281,7 +281,7 @@ def main(arguments: Sequence[str] | None = None, processes: Processes | None = N
         batches = Batches(renderings, args.photos, args.sizes or [size], mix, args.seed, count, processes.count)
         validation = Validation(Renderings(args.synth[0], last=VALIDATION), args.photos, objective.input)
 
-    settings = arguments_of(args, objective, processes.count) | data_of(renderings, batches, args)
+    settings = arguments_of(args, objective, processes.count) | data_of(batches, args)
     state_path, first = args.out / "state.pt", 0
     if state_path.exists():
         try:
